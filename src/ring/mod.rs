@@ -1,0 +1,4 @@
+//! The runtime of a shard: one thread, one executor, one ring.
+
+pub mod buf;
+pub mod driver;
