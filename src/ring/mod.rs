@@ -2,3 +2,4 @@
 
 pub mod buf;
 pub mod driver;
+pub mod sync;

@@ -1,0 +1,295 @@
+//! The arena: where pages come from, and the blocks that count their users.
+#![allow(unsafe_code)]
+
+use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use super::buddy::{Buddy, CHUNK_PAGES, ORDERS};
+use super::unique::BufMut;
+use crate::base::limits::PAGE_BYTES;
+use crate::ring::sync::semaphore::{Permit, Semaphore};
+
+const CHUNK_BYTES: usize = CHUNK_PAGES as usize * PAGE_BYTES;
+
+/// A bound in bytes that several users share; whoever waits longest is served first.
+#[derive(Clone)]
+pub struct Budget(Semaphore);
+
+/// Bytes of a [`Budget`] that are spoken for, until dropped.
+pub type Grant = Permit;
+
+impl Budget {
+    /// A budget of this many bytes.
+    pub fn new(bytes: u64) -> Budget {
+        Budget(Semaphore::new(bytes))
+    }
+
+    /// The whole budget, in bytes.
+    pub fn total_bytes(&self) -> u64 {
+        self.0.total()
+    }
+
+    /// Bytes that are granted now.
+    pub fn used_bytes(&self) -> u64 {
+        self.0.total() - self.0.available()
+    }
+
+    /// Bytes at once, or none if they do not fit or others wait.
+    pub fn try_grant(&self, bytes: u64) -> Option<Grant> {
+        self.0.try_acquire(bytes)
+    }
+
+    /// Waits for bytes in the order of asking.
+    ///
+    /// # Panics
+    /// If more is asked for than the whole budget.
+    pub async fn grant(&self, bytes: u64) -> Grant {
+        self.0.acquire(bytes).await
+    }
+}
+
+/// The page-aligned memory of a shard. Sizes are powers of two from 4 KiB to 2 MiB; larger ones
+/// are mapped one by one. What is handed out never exceeds the budget.
+#[derive(Clone)]
+pub struct Arena(Rc<Inner>);
+
+pub(super) struct Inner {
+    budget: Semaphore,
+    base: NonNull<u8>,
+    mapped: usize,
+    buddy: RefCell<Buddy>,
+    headers: RefCell<Vec<NonNull<Block>>>,
+}
+
+/// Memory with its user count. Headers are recycled with the arena.
+pub(super) struct Block {
+    pub(super) users: Cell<usize>,
+    pub(super) ptr: NonNull<u8>,
+    pub(super) capacity: usize,
+    source: Source,
+}
+
+enum Source {
+    Pages {
+        arena: Rc<Inner>,
+        page: u32,
+        order: u8,
+    },
+    Mapped {
+        arena: Rc<Inner>,
+    },
+    Heap {
+        _bytes: Vec<u8>,
+    },
+    Unused,
+}
+
+impl Arena {
+    /// An arena that hands out at most `budget_bytes`. Memory is taken from the system when it
+    /// is first used.
+    ///
+    /// # Panics
+    /// If there is not that much address space.
+    pub fn new(budget_bytes: usize) -> Arena {
+        // A quarter more than the budget, so that fragments seldom force single mappings.
+        let chunks = (budget_bytes + budget_bytes / 4).div_ceil(CHUNK_BYTES) + 1;
+        let mapped = (chunks + 1) * CHUNK_BYTES;
+        let base = map(mapped);
+        Arena(Rc::new(Inner {
+            budget: Semaphore::new(budget_bytes as u64),
+            base,
+            mapped,
+            buddy: RefCell::new(Buddy::new(u32::try_from(chunks).unwrap_or(u32::MAX))),
+            headers: RefCell::new(Vec::new()),
+        }))
+    }
+
+    /// The bound, in bytes.
+    pub fn budget_bytes(&self) -> usize {
+        self.0.budget.total() as usize
+    }
+
+    /// Bytes handed out, counted by capacity.
+    pub fn used_bytes(&self) -> usize {
+        (self.0.budget.total() - self.0.budget.available()) as usize
+    }
+
+    /// A buffer of at least `bytes`, or none if the budget is spent or others wait for it. Its
+    /// content is whatever was there before.
+    pub fn try_alloc(&self, bytes: usize) -> Option<BufMut> {
+        let capacity = capacity_for(bytes);
+        self.0
+            .budget
+            .try_take(capacity as u64)
+            .then(|| self.carve(capacity))
+    }
+
+    /// A buffer of at least `bytes`, waiting for the budget in the order of asking. Its content
+    /// is whatever was there before.
+    ///
+    /// # Panics
+    /// If it is larger than the whole budget.
+    pub async fn alloc(&self, bytes: usize) -> BufMut {
+        let capacity = capacity_for(bytes);
+        let mut take = self.0.budget.take(capacity as u64);
+        std::future::poll_fn(|cx| std::pin::Pin::new(&mut take).poll(cx)).await;
+        self.carve(capacity)
+    }
+
+    fn carve(&self, capacity: usize) -> BufMut {
+        let inner = &self.0;
+        let pages = if capacity <= CHUNK_BYTES {
+            let order = (capacity / PAGE_BYTES).trailing_zeros();
+            let page = inner.buddy.borrow_mut().take(order as usize);
+            page.map(|page| (page, order as u8))
+        } else {
+            None
+        };
+        let (ptr, source) = match pages {
+            Some((page, order)) => {
+                let arena = inner.clone();
+                (inner.page_ptr(page), Source::Pages { arena, page, order })
+            }
+            None => {
+                let arena = inner.clone();
+                (map(capacity), Source::Mapped { arena })
+            }
+        };
+        let filled = Block {
+            users: Cell::new(1),
+            ptr,
+            capacity,
+            source,
+        };
+        let recycled = inner.headers.borrow_mut().pop();
+        BufMut::of(match recycled {
+            Some(header) => {
+                // SAFETY: headers in the pool are live boxes without users; the old value is
+                // `Unused` and is dropped by the assignment.
+                unsafe { *header.as_ptr() = filled };
+                header
+            }
+            None => NonNull::from(Box::leak(Box::new(filled))),
+        })
+    }
+}
+
+impl Inner {
+    fn page_ptr(&self, page: u32) -> NonNull<u8> {
+        let skip = self.base.align_offset(CHUNK_BYTES);
+        // SAFETY: the mapping is one chunk longer than what the buddy may number, so that an
+        // aligned first chunk and all that follow lie inside it.
+        unsafe { self.base.add(skip + page as usize * PAGE_BYTES) }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for header in self.headers.borrow_mut().drain(..) {
+            // SAFETY: pooled headers came from `Box::leak` and have no users.
+            drop(unsafe { Box::from_raw(header.as_ptr()) });
+        }
+        unmap(self.base, self.mapped);
+    }
+}
+
+impl Block {
+    /// Memory of the process, for what does not come from an arena.
+    pub(super) fn of_vec(mut bytes: Vec<u8>) -> NonNull<Block> {
+        let ptr = NonNull::from(&mut bytes[..]).cast();
+        NonNull::from(Box::leak(Box::new(Block {
+            users: Cell::new(1),
+            ptr,
+            capacity: bytes.len(),
+            source: Source::Heap { _bytes: bytes },
+        })))
+    }
+
+    /// Whether it came from an arena.
+    pub(super) fn is_paged(&self) -> bool {
+        matches!(self.source, Source::Pages { .. } | Source::Mapped { .. })
+    }
+
+    /// Adds a user.
+    ///
+    /// # Safety
+    /// `block` has a user.
+    pub(super) unsafe fn retain(block: NonNull<Block>) {
+        // SAFETY: alive, because it has a user.
+        let users = unsafe { &block.as_ref().users };
+        users.set(users.get() + 1);
+    }
+
+    /// Takes a user away; the last one gives the memory back.
+    ///
+    /// # Safety
+    /// The caller is a user and does not touch the block again.
+    pub(super) unsafe fn release(block: NonNull<Block>) {
+        // SAFETY: alive, because the caller still is a user.
+        let users = unsafe { &block.as_ref().users };
+        users.set(users.get() - 1);
+        if users.get() == 0 {
+            // SAFETY: nobody else knows the block any more.
+            unsafe { Block::free(block) };
+        }
+    }
+
+    unsafe fn free(block: NonNull<Block>) {
+        // SAFETY: the caller holds the only pointer.
+        let this = unsafe { &mut *block.as_ptr() };
+        let arena = match std::mem::replace(&mut this.source, Source::Unused) {
+            Source::Pages { arena, page, order } => {
+                arena.buddy.borrow_mut().give(page, usize::from(order));
+                arena
+            }
+            Source::Mapped { arena } => {
+                unmap(this.ptr, this.capacity);
+                arena
+            }
+            Source::Heap { .. } | Source::Unused => {
+                // SAFETY: came from `Box::leak`; the only pointer.
+                drop(unsafe { Box::from_raw(block.as_ptr()) });
+                return;
+            }
+        };
+        let capacity = this.capacity as u64;
+        arena.headers.borrow_mut().push(block);
+        arena.budget.give(capacity);
+    }
+}
+
+fn capacity_for(bytes: usize) -> usize {
+    debug_assert!(ORDERS == 10 && CHUNK_BYTES == 2 << 20);
+    if bytes <= CHUNK_BYTES {
+        bytes.max(PAGE_BYTES).next_power_of_two()
+    } else {
+        bytes.next_multiple_of(PAGE_BYTES)
+    }
+}
+
+fn map(bytes: usize) -> NonNull<u8> {
+    // SAFETY: a fresh anonymous mapping touches nothing that exists.
+    let ptr = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    assert!(
+        ptr != libc::MAP_FAILED,
+        "no address space for {bytes} bytes of buffers: {}",
+        std::io::Error::last_os_error()
+    );
+    NonNull::new(ptr.cast()).expect("mmap without MAP_FIXED never maps page zero")
+}
+
+fn unmap(ptr: NonNull<u8>, bytes: usize) {
+    // SAFETY: a mapping made by `map` with this length, which nobody uses any more.
+    let failed = unsafe { libc::munmap(ptr.as_ptr().cast(), bytes) };
+    debug_assert_eq!(failed, 0);
+}
