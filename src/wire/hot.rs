@@ -1,1 +1,0 @@
-//! Produce and Fetch answers, written as they arise.
