@@ -1,0 +1,1 @@
+//! Produce and Fetch answers, written as they arise.
