@@ -2,4 +2,11 @@
 
 pub mod buf;
 pub mod driver;
+pub mod executor;
+pub mod file;
+pub mod socket;
 pub mod sync;
+
+pub use executor::{Elapsed, Executor, ExecutorOptions, JoinHandle, Ring, Turn};
+pub use file::File;
+pub use socket::{Listener, Socket, SocketParcel};

@@ -17,7 +17,8 @@ use smallvec::SmallVec;
 use crate::base::time::{Monotonic, Timestamp};
 use crate::ring::buf::{Buf, BufMut};
 
-/// Names an operation in flight. The executor hands them out and never reuses one in flight.
+/// Names an operation in flight. The executor hands them out and never reuses one in flight. The low
+/// 32 bits are a slot number: small, and used by one operation at a time. The two highest bits are 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId(pub u64);
 
@@ -35,6 +36,19 @@ pub trait Close {
     fn raw(&self) -> i32;
     /// Gives the number up without closing it: it goes to another shard.
     fn release(&self) -> i32;
+    /// How a number that was given up is closed if nobody takes it over.
+    fn closer(&self) -> fn(i32) {
+        |_| {}
+    }
+    /// Whether a file that was opened with [`OpenOptions::direct`] passes the page cache by; false
+    /// where the file system refused.
+    fn is_direct(&self) -> bool {
+        true
+    }
+    /// The number by which its page cache is reached, if that is another one.
+    fn cached(&self) -> io::Result<i32> {
+        Ok(self.raw())
+    }
 }
 
 impl Descriptor {
@@ -48,6 +62,26 @@ impl Descriptor {
         self.0.raw()
     }
 
+    /// Whether no operation and no other clone holds it.
+    pub fn is_unique(&self) -> bool {
+        Rc::strong_count(&self.0) == 1
+    }
+
+    /// How a number that was given up is closed if nobody takes it over.
+    pub fn closer(&self) -> fn(i32) {
+        self.0.closer()
+    }
+
+    /// See [`Close::is_direct`].
+    pub fn is_direct(&self) -> bool {
+        self.0.is_direct()
+    }
+
+    /// See [`Close::cached`].
+    pub fn cached(&self) -> io::Result<i32> {
+        self.0.cached()
+    }
+
     /// Gives the number up without closing it. Only when nothing is in flight on it.
     pub fn release(self) -> i32 {
         self.0.release()
@@ -55,6 +89,7 @@ impl Descriptor {
 }
 
 /// An asynchronous operation, with all that it needs to outlive its task.
+#[allow(missing_docs)] // the fields say it themselves
 pub enum Op {
     /// Waits for a connection on a listening socket. Answers with the new descriptor's number.
     Accept { listener: Descriptor },
