@@ -1,6 +1,11 @@
 //! The log: journals, group commit, segments, recovery.
 
 pub mod append;
+pub mod epochs;
+pub mod format;
+pub mod partition;
+pub mod producers;
+pub mod segment;
 pub mod store;
 
 pub use append::{AppendError, Origin, StorageError};

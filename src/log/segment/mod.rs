@@ -1,0 +1,13 @@
+//! One segment: a `.log` file that grows at its end, its bytes in memory, its sparse indexes.
+
+pub mod files;
+pub mod header;
+pub mod index;
+pub mod place;
+pub mod tail;
+
+pub use files::SegmentFiles;
+pub use header::{BatchHeader, HEADER_BYTES};
+pub use index::{Largest, SparseIndex};
+pub use place::Place;
+pub use tail::Tail;
