@@ -138,7 +138,10 @@ mod tests {
         assert_eq!(end(1), Some((1, 10)), "one below all");
         assert_eq!(end(8), None, "one above all");
         assert_eq!(end(-1), None);
-        assert_eq!(LeaderEpochs::default().end_of(LeaderEpoch(0), Offset(0)), None);
+        assert_eq!(
+            LeaderEpochs::default().end_of(LeaderEpoch(0), Offset(0)),
+            None
+        );
     }
 
     #[test]

@@ -103,7 +103,10 @@ mod tests {
     fn what_is_missing_or_wrong_is_named() {
         let error = |text: &str| decode(text.as_bytes()).unwrap_err().to_string();
         assert_eq!(error("cluster.id=x\n"), "line 1: version is missing");
-        assert_eq!(error("version=1\ncluster.id=x\n"), "line 1: node.id is missing");
+        assert_eq!(
+            error("version=1\ncluster.id=x\n"),
+            "line 1: node.id is missing"
+        );
         assert_eq!(
             error("version=1\ncluster.id=x\nnode.id=-4\n"),
             "line 3: node.id makes no sense"

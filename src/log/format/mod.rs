@@ -100,15 +100,6 @@ impl<'a> Cursor<'a> {
         Ok(*bytes)
     }
 
-    pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], FormatError> {
-        if self.remaining() < len {
-            return Err(FormatError::at(self.at, format!("{len} bytes are missing")));
-        }
-        let bytes = &self.bytes[self.at..self.at + len];
-        self.at += len;
-        Ok(bytes)
-    }
-
     pub(crate) fn i16(&mut self) -> Result<i16, FormatError> {
         self.take().map(i16::from_be_bytes)
     }

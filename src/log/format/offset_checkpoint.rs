@@ -55,9 +55,7 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
                 words.next().is_none().then_some(entry)
             })()
             .filter(|entry| entry.partition.0 >= 0 && entry.offset.0 >= 0)
-            .ok_or_else(|| {
-                FormatError::line(line, "not of the form \"topic partition offset\"")
-            })
+            .ok_or_else(|| FormatError::line(line, "not of the form \"topic partition offset\""))
         })
         .collect()
 }

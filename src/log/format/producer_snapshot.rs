@@ -135,10 +135,7 @@ mod tests {
         let mut bytes = encode(&[]);
         assert_eq!(decode(&bytes).unwrap(), []);
         bytes[9] ^= 1;
-        assert!(matches!(
-            decode(&bytes),
-            Err(FormatError::Checksum { .. })
-        ));
+        assert!(matches!(decode(&bytes), Err(FormatError::Checksum { .. })));
         bytes[6..10].copy_from_slice(&i32::MAX.to_be_bytes());
         let crc = crc32c(&bytes[6..]);
         bytes[2..6].copy_from_slice(&crc.to_be_bytes());
@@ -146,6 +143,9 @@ mod tests {
             decode(&bytes),
             Err(FormatError::Bytes { at: 6, .. })
         ));
-        assert!(matches!(decode(&[0]), Err(FormatError::Bytes { at: 0, .. })));
+        assert!(matches!(
+            decode(&[0]),
+            Err(FormatError::Bytes { at: 0, .. })
+        ));
     }
 }

@@ -105,7 +105,10 @@ impl PartitionFacts {
                 .map_or((-1, -1), |largest| (largest.timestamp, largest.offset.0));
             put(out, &timestamp.to_be_bytes());
             put(out, &offset.to_be_bytes());
-            put(out, &segment.first_timestamp.unwrap_or(i64::MIN).to_be_bytes());
+            put(
+                out,
+                &segment.first_timestamp.unwrap_or(i64::MIN).to_be_bytes(),
+            );
             put(out, &segment.created.to_be_bytes());
             let last = segment.last_batch;
             put(

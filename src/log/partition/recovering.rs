@@ -14,7 +14,9 @@ pub enum ReplayError {
     #[error("no batch at {0}")]
     NoBatch(Place),
     /// A batch does not follow what is there.
-    #[error("a batch at {at} with offset {offset} does not continue the log, which ends at {end} ({end_offset})")]
+    #[error(
+        "a batch at {at} with offset {offset} does not continue the log, which ends at {end} ({end_offset})"
+    )]
     Gap {
         /// Where the batch stands.
         at: Place,
@@ -251,7 +253,10 @@ impl Recovering {
                 }
                 covered = covered.max(at.position + len);
             }
-            while parts.next_if(|(at, _)| at.segment == segment.base).is_some() {}
+            while parts
+                .next_if(|(at, _)| at.segment == segment.base)
+                .is_some()
+            {}
             if covered < segment.len {
                 return Err(ReplayError::Missing {
                     from: Place::new(segment.base, covered),
@@ -295,7 +300,9 @@ mod tests {
     fn batches_follow_one_another_across_segments() {
         let mut partition = fresh();
         partition.batch(place(0, 0), &batch(0, 2, 100, 10)).unwrap();
-        partition.batch(place(0, 100), &batch(2, 1, 80, 30)).unwrap();
+        partition
+            .batch(place(0, 100), &batch(2, 1, 80, 30))
+            .unwrap();
         partition.batch(place(3, 0), &batch(3, 1, 70, 20)).unwrap();
         partition.check().unwrap();
         assert_eq!(partition.segments().len(), 2);
@@ -347,7 +354,9 @@ mod tests {
         let mut partition = fresh();
         let large = batch(0, 1, 5000, 0);
         partition.pointer(place(0, 0), &large[..61]).unwrap();
-        partition.batch(place(0, 5000), &batch(1, 1, 70, 0)).unwrap();
+        partition
+            .batch(place(0, 5000), &batch(1, 1, 70, 0))
+            .unwrap();
         partition.check().unwrap();
         assert_eq!(partition.end(), Offset(2));
         assert_eq!(partition.pending().count(), 1);
@@ -357,12 +366,16 @@ mod tests {
     fn a_cut_takes_bytes_state_and_later_segments() {
         let mut partition = fresh();
         partition.batch(place(0, 0), &batch(0, 2, 100, 10)).unwrap();
-        partition.batch(place(0, 100), &batch(2, 1, 80, 30)).unwrap();
+        partition
+            .batch(place(0, 100), &batch(2, 1, 80, 30))
+            .unwrap();
         partition.batch(place(3, 0), &batch(3, 1, 70, 20)).unwrap();
         partition.truncate(place(0, 100), Offset(2));
         partition.check().unwrap();
         assert_eq!(partition.end(), Offset(2));
-        partition.batch(place(0, 100), &batch(2, 1, 90, 40)).unwrap();
+        partition
+            .batch(place(0, 100), &batch(2, 1, 90, 40))
+            .unwrap();
         partition.check().unwrap();
         let facts = partition.finish();
         assert_eq!(facts.end_place(), place(0, 190));

@@ -290,10 +290,7 @@ impl Tail {
         self.chunks.truncate(i);
         self.chunks.extend(kept);
         self.end = end;
-        self.room = self
-            .chunks
-            .back()
-            .map_or(0, |chunk| chunk.buf.remaining());
+        self.room = self.chunks.back().map_or(0, |chunk| chunk.buf.remaining());
         true
     }
 }
