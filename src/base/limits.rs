@@ -8,3 +8,14 @@ pub const REQUEST_BYTES_DEFAULT: usize = 100 * 1024 * 1024;
 
 /// Longest topic name, as Kafka limits it: a directory name must hold `<topic>-<partition>`.
 pub const TOPIC_NAME_BYTES: usize = 249;
+
+/// Partitions that one request may make, as Kafka limits it: a batch of records is one write.
+pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
+
+/// Partitions of a cluster: what clients make must not grow without end. A partition costs about
+/// 50 bytes in every image and a directory on disk.
+pub const PARTITIONS_MAX: usize = 1_000_000;
+
+/// Producer ids that a shard takes from the metadata log at once, as Kafka's brokers do: one
+/// durable write for a thousand producers, and at most so many lost by a restart.
+pub const PRODUCER_IDS_PER_BLOCK: i64 = 1000;

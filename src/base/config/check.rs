@@ -29,6 +29,18 @@ pub(super) fn check(kind: &Kind, text: &str) -> Result<(), String> {
                 None => Ok(()),
             }
         }
+        Kind::Throttled => {
+            let number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
+            let pair = |item: &str| {
+                item.split_once(':')
+                    .is_some_and(|(partition, broker)| number(partition) && number(broker))
+            };
+            if text == "*" || list(text).all(pair) {
+                Ok(())
+            } else {
+                Err("expected *, or partition:broker separated by commas".to_owned())
+            }
+        }
         Kind::Size { min, max } => match parse_size(text)? {
             Size::Bytes(n) if n < min || n > max => {
                 Err(format!("expected auto, or from {min} to {max} bytes"))
@@ -103,6 +115,9 @@ mod tests {
         };
         assert!(check(&level, "-1").is_ok() && check(&level, "9").is_ok());
         assert!(check(&level, "0").is_err() && check(&level, "10").is_err());
+        assert!(check(&Kind::Throttled, "0:1,2:3").is_ok());
+        assert!(check(&Kind::Throttled, "*").is_ok());
+        assert!(check(&Kind::Throttled, "0:x").is_err());
         assert!(check(&Kind::Boolean, "TRUE").is_ok());
         assert!(check(&Kind::Boolean, "yes").is_err());
     }

@@ -46,7 +46,7 @@ impl Kind {
             Kind::Short(..) => 4,
             Kind::Long(..) => 5,
             Kind::Double(..) => 6,
-            Kind::List(_) => 7,
+            Kind::List(_) | Kind::Throttled => 7,
         }
     }
 
@@ -65,6 +65,7 @@ impl Kind {
             Kind::Choice(words) => words.join(", "),
             Kind::List([]) => "list".to_owned(),
             Kind::List(words) => format!("list of {}", words.join(", ")),
+            Kind::Throttled => "*, partition:broker".to_owned(),
             Kind::Size { .. } => "auto, bytes, KiB, MiB, GiB".to_owned(),
             Kind::Cores => "all, a number, a list".to_owned(),
             Kind::Ports => "first-last".to_owned(),

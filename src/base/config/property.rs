@@ -19,6 +19,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// Texts separated by commas; where words are given, each must be one of them.
     List(&'static [&'static str]),
+    /// Replicas to throttle: `*`, or `partition:broker` separated by commas.
+    Throttled,
     /// Bytes: a number, with `KiB`, `MiB` or `GiB` behind it or not, or `auto`.
     Size {
         /// Smallest number of bytes.

@@ -41,13 +41,13 @@ pub(super) const TABLE: &[Property] = &[
     .void("classes cannot be loaded"),
     topic_only(
         "leader.replication.throttled.replicas",
-        Kind::List(&[]),
+        Kind::Throttled,
         "",
         "Replicas throttled on the leader's side, as partition:broker, or *.",
     ),
     topic_only(
         "follower.replication.throttled.replicas",
-        Kind::List(&[]),
+        Kind::Throttled,
         "",
         "Replicas throttled on the follower's side, as partition:broker, or *.",
     ),

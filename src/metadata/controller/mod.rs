@@ -1,0 +1,14 @@
+//! Requests that change what the cluster knows: every check, and the records that follow. No IO.
+
+mod create;
+mod delete;
+mod draft;
+mod names;
+
+pub use create::{Created, NewTopic, TopicCreation};
+pub use delete::{Deleted, TopicDeletion, TopicRef};
+pub use draft::{Draft, Refusal};
+pub use names::{InvalidName, validate_topic_name};
+
+#[cfg(test)]
+mod scenarios;
