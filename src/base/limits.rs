@@ -19,3 +19,12 @@ pub const PARTITIONS_MAX: usize = 1_000_000;
 /// Producer ids that a shard takes from the metadata log at once, as Kafka's brokers do: one
 /// durable write for a thousand producers, and at most so many lost by a restart.
 pub const PRODUCER_IDS_PER_BLOCK: i64 = 1000;
+/// Memory through which a compressed batch is inflated while its records are checked.
+pub const INFLATE_WINDOW_BYTES: usize = 64 * 1024;
+
+/// A batch that inflates to more is refused: checking it would hold its core for too long, and
+/// consumers must hold it in memory whole.
+pub const INFLATED_BATCH_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Records that an answer names as refused; a batch of bad ones must not make a large answer.
+pub const RECORD_ERRORS: usize = 64;

@@ -7,11 +7,14 @@
 //! - [`frame`]: from a stream to requests, from answers to a stream.
 //! - [`messages`]: one struct a message, generated from `schema/*.schema`; [`message::Message`]
 //!   decodes and encodes them, [`array::Array`] is a list that is decoded as it is walked.
+//! - [`batch`]: record batches in place; [`compress`]: their codecs.
 //! - [`hot`]: Produce and Fetch answers, written as they arise.
 //! - [`api`]: which APIs and versions there are.
 
 pub mod api;
 pub mod array;
+pub mod batch;
+pub mod compress;
 pub mod error;
 pub mod field;
 pub mod frame;
