@@ -3,6 +3,7 @@
 pub mod append;
 pub mod epochs;
 pub mod format;
+pub mod journal;
 pub mod partition;
 pub mod producers;
 pub mod segment;
