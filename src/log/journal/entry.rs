@@ -177,8 +177,7 @@ impl EntryHeader {
     /// # Errors
     /// See [`HeaderError`].
     pub fn decode(bytes: &[u8]) -> Result<(EntryHeader, u32), HeaderError> {
-        let (raw, _) =
-            RawHeader::ref_from_prefix(bytes).map_err(|_| HeaderError::NotAHeader)?;
+        let (raw, _) = RawHeader::ref_from_prefix(bytes).map_err(|_| HeaderError::NotAHeader)?;
         let crc = crc32c(&raw.as_bytes()[..HEADER_BYTES - 4]);
         if raw.magic != MAGIC || raw.crc.get() != crc {
             return Err(HeaderError::NotAHeader);
@@ -400,15 +399,17 @@ impl<'a> EntryView<'a> {
             if failed {
                 return None;
             }
-            let found = Item::decode(raw).ok_or(HeaderError::Impossible).and_then(|item| {
-                let end = at + item.len as usize;
-                if end > data_end {
-                    return Err(HeaderError::Impossible);
-                }
-                let data = &bytes[at..end];
-                at = end;
-                Ok((item, data))
-            });
+            let found = Item::decode(raw)
+                .ok_or(HeaderError::Impossible)
+                .and_then(|item| {
+                    let end = at + item.len as usize;
+                    if end > data_end {
+                        return Err(HeaderError::Impossible);
+                    }
+                    let data = &bytes[at..end];
+                    at = end;
+                    Ok((item, data))
+                });
             failed = found.is_err();
             Some(found)
         })

@@ -240,7 +240,9 @@ impl<'s, S: RingSource + ?Sized> Scanner<'s, S> {
             });
         }
         // anything of this run beyond the end, or half an entry at it
-        let begun = self.newest_proof.is_some_and(|(newest, _)| newest >= sequence)
+        let begun = self
+            .newest_proof
+            .is_some_and(|(newest, _)| newest >= sequence)
             || self.half_written(position)?;
         Ok(if begun {
             Ending::Torn { sequence, position }

@@ -1,6 +1,4 @@
-use super::entry::{
-    EntryHeader, EntryKind, HEADER_BYTES, ITEM_BYTES, Item, ItemKind, entry_bytes,
-};
+use super::entry::{EntryHeader, EntryKind, HEADER_BYTES, ITEM_BYTES, Item, ItemKind, entry_bytes};
 use super::scan::{Ending, RingSource, ScanStart, Scanner, Verdict};
 use crate::base::checksum::crc32c;
 use crate::base::ids::{LeaderEpoch, Offset, PartitionId, PartitionKey, Uuid};
