@@ -28,3 +28,7 @@ pub const INFLATED_BATCH_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Records that an answer names as refused; a batch of bad ones must not make a large answer.
 pub const RECORD_ERRORS: usize = 64;
+
+/// Size of the metadata log at which a snapshot replaces it, at least: small enough that replaying
+/// it takes milliseconds.
+pub const METADATA_LOG_BYTES_MIN: u64 = 4 << 20;

@@ -10,7 +10,9 @@ pub mod controller;
 pub mod frame;
 pub mod image;
 pub mod record;
+pub mod recover;
 pub mod snapshot;
+pub mod store;
 
 pub use image::{Image, Partition, Topic};
 pub use record::Record;

@@ -1,1 +1,6 @@
-//! To come.
+//! A partition as its leader sees it: epochs, high watermark, in-sync replicas. Plain values; no
+//! IO, no clock.
+
+mod leader;
+
+pub use leader::{EpochError, Leader, MinIsrError};

@@ -1,0 +1,295 @@
+//! The metadata log on disk: a thin shell around [`recover`] and [`frame`](super::frame).
+//!
+//! Two plain files in the first log directory, [`LOG_NAME`] and [`SNAPSHOT_NAME`]: Kafka skips
+//! plain files there, but refuses a directory whose name is not a partition's. A commit is one
+//! write and one flush. When the log has outgrown the snapshot, a new snapshot is written and the
+//! log begins anew; either file is replaced whole. After a failed write or flush the store
+//! takes nothing more: what the disk holds is known again only after a restart.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::frame::{FileKind, encode, header};
+use super::image::Image;
+use super::record::Record;
+use super::recover::{LogState, RecoverError, recover};
+use super::snapshot;
+use crate::base::config::BrokerConfig;
+use crate::base::limits::METADATA_LOG_BYTES_MIN;
+use crate::ring::buf::Buf;
+use crate::ring::driver::OpenOptions;
+use crate::ring::executor::Ring;
+use crate::ring::file::File;
+
+/// Name of the log.
+pub const LOG_NAME: &str = "corelane.metadata.log";
+
+/// Name of the snapshot.
+pub const SNAPSHOT_NAME: &str = "corelane.metadata.snapshot";
+
+/// Why metadata cannot be read or made durable.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The files do not fit together or are damaged.
+    #[error("metadata in {directory}: {error}")]
+    Recover {
+        /// In which directory.
+        directory: PathBuf,
+        /// What is wrong.
+        error: RecoverError,
+    },
+    /// Reading or writing failed.
+    #[error("metadata file {path}: {error}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The metadata is another cluster's.
+    #[error(
+        "the metadata in {directory} is of cluster {found}, not of {expected}: \
+         another cluster's directory is mounted here, or corelane.cluster.id is wrong"
+    )]
+    OtherCluster {
+        /// In which directory.
+        directory: PathBuf,
+        /// Whose metadata is there.
+        found: String,
+        /// Whose was expected.
+        expected: String,
+    },
+    /// There is none, in a directory that had some.
+    #[error(
+        "{directory} holds data but no {LOG_NAME}: it was deleted or is not mounted; \
+         restore it, or move the data away to begin anew"
+    )]
+    Missing {
+        /// In which directory.
+        directory: PathBuf,
+    },
+    /// An earlier failure.
+    #[error("metadata cannot be changed after a failed write: mend the disk and restart")]
+    Failed,
+}
+
+/// What a store is opened with.
+#[derive(Clone, Debug, Default)]
+pub struct StoreOptions {
+    /// The cluster that the directory belongs to, if that is known already; metadata of another one
+    /// is refused.
+    pub cluster_id: Option<String>,
+    /// Id of a cluster that is founded now, if there is none and `cluster_id` does not say.
+    pub new_cluster_id: String,
+    /// False where the directory holds data already: its metadata must be there then.
+    pub may_create: bool,
+}
+
+/// The open metadata log. Its owner commits one batch after the other.
+pub struct Store {
+    ring: Ring,
+    log_path: PathBuf,
+    snapshot_path: PathBuf,
+    log: File,
+    /// Where the next frame goes.
+    at: u64,
+    sequence: u64,
+    /// Log size at which the next snapshot is due.
+    snapshot_due: u64,
+    /// Its capacity is used again by every commit.
+    frame: Vec<u8>,
+    failed: bool,
+}
+
+fn read_if_there(ring: &Ring, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match ring.read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::Io {
+            path: path.to_owned(),
+            error,
+        }),
+    }
+}
+
+impl Store {
+    /// Reads what is in `directory`, which exists and is locked by the caller; founds a cluster
+    /// where nothing is. A torn last write is dropped.
+    ///
+    /// # Errors
+    /// For damage, another cluster, a missing log, a newer format, and IO errors.
+    pub async fn open(
+        ring: &Ring,
+        directory: &Path,
+        broker: &Arc<BrokerConfig>,
+        options: &StoreOptions,
+    ) -> Result<(Store, Image), StoreError> {
+        let log_path = directory.join(LOG_NAME);
+        let snapshot_path = directory.join(SNAPSHOT_NAME);
+        let log = read_if_there(ring, &log_path)?;
+        let snapshot = read_if_there(ring, &snapshot_path)?;
+        let found = recover(broker, snapshot.as_deref(), log.as_deref()).map_err(|error| {
+            StoreError::Recover {
+                directory: directory.to_owned(),
+                error,
+            }
+        })?;
+        let io = |error| StoreError::Io {
+            path: log_path.clone(),
+            error,
+        };
+        let mut image = found.image;
+        let at = match found.log {
+            LogState::Append(at) => at,
+            LogState::New if !options.may_create => {
+                return Err(StoreError::Missing {
+                    directory: directory.to_owned(),
+                });
+            }
+            LogState::New => {
+                let id = options.cluster_id.as_ref();
+                let (first, bytes) = found_cluster(&image, id.unwrap_or(&options.new_cluster_id));
+                ring.write_atomic(&log_path, &bytes).await.map_err(io)?;
+                image = first;
+                bytes.len() as u64
+            }
+            LogState::Replace => {
+                let bytes = header(FileKind::Log, image.sequence());
+                ring.write_atomic(&log_path, &bytes).await.map_err(io)?;
+                bytes.len() as u64
+            }
+        };
+        if let Some(expected) = &options.cluster_id
+            && image.cluster_id() != expected
+        {
+            return Err(StoreError::OtherCluster {
+                directory: directory.to_owned(),
+                found: image.cluster_id().to_owned(),
+                expected: expected.clone(),
+            });
+        }
+        let log = open_log(ring, &log_path).map_err(io)?;
+        if found.torn > 0 {
+            let torn = found.torn;
+            tracing::warn!(torn, "dropped the metadata log's unfinished last write");
+        }
+        if matches!(found.log, LogState::Append(_)) && log.len().map_err(io)? != at {
+            // what never finished, or the zeros behind the last frame
+            log.set_len(at).map_err(io)?;
+            log.sync_all().await.map_err(io)?;
+        }
+        let snapshot_bytes = snapshot.map_or(0, |bytes| bytes.len() as u64);
+        let store = Store {
+            ring: ring.clone(),
+            log_path,
+            snapshot_path,
+            log,
+            at,
+            sequence: image.sequence(),
+            snapshot_due: snapshot_due(snapshot_bytes),
+            frame: Vec::new(),
+            failed: false,
+        };
+        Ok((store, image))
+    }
+
+    /// Number of the next batch.
+    pub fn next_sequence(&self) -> u64 {
+        self.sequence + 1
+    }
+
+    /// Makes a batch durable. `image` is what it leads to, for the snapshot.
+    ///
+    /// # Errors
+    /// If writing or flushing failed: whether the batch is durable shows at the next start, and the
+    /// store takes nothing more.
+    pub async fn commit(&mut self, image: &Image, records: &[Record]) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(StoreError::Failed);
+        }
+        debug_assert_eq!(image.sequence(), self.next_sequence(), "batches in order");
+        self.frame.clear();
+        encode(&mut self.frame, self.next_sequence(), records);
+        let written = self.write().await;
+        if let Err(error) = written {
+            self.failed = true;
+            return Err(StoreError::Io {
+                path: self.log_path.clone(),
+                error,
+            });
+        }
+        self.at += self.frame.len() as u64;
+        self.sequence += 1;
+        if self.at >= self.snapshot_due {
+            self.snapshot(image).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        let frame = std::mem::take(&mut self.frame);
+        let length = frame.len();
+        let mut chain = crate::ring::driver::Chain::new();
+        chain.push(Buf::from(frame));
+        self.log.write_at(chain, self.at).await?;
+        self.frame.resize(length, 0);
+        self.log.sync_data().await
+    }
+
+    /// Writes the image and begins a new log. The batch is durable already: if there is no room for
+    /// a snapshot, the log goes on and it is tried again later.
+    async fn snapshot(&mut self, image: &Image) -> Result<(), StoreError> {
+        let mut bytes = header(FileKind::Snapshot, image.sequence()).to_vec();
+        encode(&mut bytes, image.sequence(), &snapshot::records(image));
+        if let Err(error) = self.ring.write_atomic(&self.snapshot_path, &bytes).await {
+            tracing::warn!(%error, "no metadata snapshot could be written; the log goes on");
+            self.snapshot_due = self.at.saturating_mul(2);
+            return Ok(());
+        }
+        let first = header(FileKind::Log, image.sequence());
+        let replaced = match self.ring.write_atomic(&self.log_path, &first).await {
+            Ok(()) => open_log(&self.ring, &self.log_path),
+            Err(error) => Err(error),
+        };
+        match replaced {
+            Ok(log) => {
+                self.log = log;
+                self.at = first.len() as u64;
+                self.snapshot_due = snapshot_due(bytes.len() as u64);
+                Ok(())
+            }
+            // either log may have the name now: writing on could be lost
+            Err(error) => {
+                self.failed = true;
+                tracing::error!(%error, "the metadata log could not be replaced");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn open_log(ring: &Ring, path: &Path) -> io::Result<File> {
+    ring.open(
+        path,
+        OpenOptions {
+            write: true,
+            ..OpenOptions::default()
+        },
+    )
+}
+
+/// A log may grow to twice its snapshot: replaying it costs no more than the snapshot does, and a
+/// byte is written three times at most.
+fn snapshot_due(snapshot_bytes: u64) -> u64 {
+    METADATA_LOG_BYTES_MIN.max(snapshot_bytes.saturating_mul(2))
+}
+
+fn found_cluster(empty: &Image, cluster_id: &str) -> (Image, Vec<u8>) {
+    let mut draft = super::controller::Draft::new(empty, Vec::new());
+    draft.found_cluster(cluster_id);
+    let (image, records) = draft.finish(1);
+    let mut bytes = header(FileKind::Log, 0).to_vec();
+    encode(&mut bytes, 1, &records);
+    (image, bytes)
+}
