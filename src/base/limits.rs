@@ -19,6 +19,7 @@ pub const PARTITIONS_MAX: usize = 1_000_000;
 /// Producer ids that a shard takes from the metadata log at once, as Kafka's brokers do: one
 /// durable write for a thousand producers, and at most so many lost by a restart.
 pub const PRODUCER_IDS_PER_BLOCK: i64 = 1000;
+
 /// Memory through which a compressed batch is inflated while its records are checked.
 pub const INFLATE_WINDOW_BYTES: usize = 64 * 1024;
 

@@ -97,8 +97,6 @@ pub struct Store {
     sequence: u64,
     /// Log size at which the next snapshot is due.
     snapshot_due: u64,
-    /// Its capacity is used again by every commit.
-    frame: Vec<u8>,
     failed: bool,
 }
 
@@ -188,7 +186,6 @@ impl Store {
             at,
             sequence: image.sequence(),
             snapshot_due: snapshot_due(snapshot_bytes),
-            frame: Vec::new(),
             failed: false,
         };
         Ok((store, image))
@@ -209,43 +206,39 @@ impl Store {
             return Err(StoreError::Failed);
         }
         debug_assert_eq!(image.sequence(), self.next_sequence(), "batches in order");
-        self.frame.clear();
-        encode(&mut self.frame, self.next_sequence(), records);
-        let written = self.write().await;
-        if let Err(error) = written {
+        let mut frame = Vec::new();
+        encode(&mut frame, self.next_sequence(), records);
+        let length = frame.len() as u64;
+        if let Err(error) = self.write(frame).await {
             self.failed = true;
             return Err(StoreError::Io {
                 path: self.log_path.clone(),
                 error,
             });
         }
-        self.at += self.frame.len() as u64;
+        self.at += length;
         self.sequence += 1;
         if self.at >= self.snapshot_due {
-            self.snapshot(image).await?;
+            self.snapshot(image).await;
         }
         Ok(())
     }
 
-    async fn write(&mut self) -> io::Result<()> {
-        let frame = std::mem::take(&mut self.frame);
-        let length = frame.len();
-        let mut chain = crate::ring::driver::Chain::new();
-        chain.push(Buf::from(frame));
+    async fn write(&self, frame: Vec<u8>) -> io::Result<()> {
+        let chain = std::iter::once(Buf::from(frame)).collect();
         self.log.write_at(chain, self.at).await?;
-        self.frame.resize(length, 0);
         self.log.sync_data().await
     }
 
     /// Writes the image and begins a new log. The batch is durable already: if there is no room for
     /// a snapshot, the log goes on and it is tried again later.
-    async fn snapshot(&mut self, image: &Image) -> Result<(), StoreError> {
+    async fn snapshot(&mut self, image: &Image) {
         let mut bytes = header(FileKind::Snapshot, image.sequence()).to_vec();
         encode(&mut bytes, image.sequence(), &snapshot::records(image));
         if let Err(error) = self.ring.write_atomic(&self.snapshot_path, &bytes).await {
             tracing::warn!(%error, "no metadata snapshot could be written; the log goes on");
             self.snapshot_due = self.at.saturating_mul(2);
-            return Ok(());
+            return;
         }
         let first = header(FileKind::Log, image.sequence());
         let replaced = match self.ring.write_atomic(&self.log_path, &first).await {
@@ -257,13 +250,11 @@ impl Store {
                 self.log = log;
                 self.at = first.len() as u64;
                 self.snapshot_due = snapshot_due(bytes.len() as u64);
-                Ok(())
             }
             // either log may have the name now: writing on could be lost
             Err(error) => {
                 self.failed = true;
                 tracing::error!(%error, "the metadata log could not be replaced");
-                Ok(())
             }
         }
     }
