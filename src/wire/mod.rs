@@ -26,4 +26,8 @@ pub mod records;
 pub mod write;
 
 #[cfg(test)]
+mod differential;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
 pub(crate) mod random;

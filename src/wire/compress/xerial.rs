@@ -51,13 +51,13 @@ impl<'a> Reader<'a> {
     fn next_block(&mut self) -> io::Result<()> {
         let bad = |text| io::Error::new(io::ErrorKind::InvalidData, text);
         // some writers put a stream behind another
-        if self.framed && self.left.len() >= HEADER_BYTES && self.left.starts_with(&MAGIC) {
+        while self.framed && self.left.len() >= HEADER_BYTES && self.left.starts_with(&MAGIC) {
             self.left = &self.left[HEADER_BYTES..];
-            if self.left.is_empty() {
-                self.block.clear();
-                self.at = 0;
-                return Ok(());
-            }
+        }
+        if self.left.is_empty() {
+            self.block.clear();
+            self.at = 0;
+            return Ok(());
         }
         let packed = if self.framed {
             let (length, rest) = self
