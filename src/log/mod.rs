@@ -1,6 +1,7 @@
 //! The log: journals, group commit, segments, recovery.
 
 pub mod append;
+pub mod cache;
 pub mod epochs;
 pub mod format;
 pub mod journal;

@@ -3,12 +3,21 @@
 //! Owns the segments of one directory, their bytes in memory, indexes, producer state and leader
 //! epochs. Decides what to roll, drain, cut and where; never decides when something is durable.
 
+mod context;
 mod error;
 mod facts;
+mod observers;
+mod partition;
 mod plan;
 mod recovering;
+mod segment;
+mod state;
 
+pub use context::{PartitionContext, PartitionSpec};
 pub use error::{LogError, ReadError};
 pub use facts::{LastBatch, PartitionFacts, SegmentFacts};
+pub use observers::Observer;
+pub use partition::Partition;
 pub use plan::{Part, ReadPlan};
 pub use recovering::{Recovering, ReplayError};
+pub use state::{Admit, Slot};

@@ -31,11 +31,13 @@ pub struct SparseIndex {
     thinned: u32,
     /// Entries are complete from here on; below, only what side files said.
     known_from: u64,
+    /// The offset that stands there.
+    known_offset: Offset,
 }
 
 impl SparseIndex {
-    /// The index of a segment that grows from `known_from` on.
-    pub fn new(base: Offset, known_from: u64) -> SparseIndex {
+    /// The index of a segment that grows from byte `known_from` on, where `known_offset` stands.
+    pub fn new(base: Offset, known_from: u64, known_offset: Offset) -> SparseIndex {
         SparseIndex {
             base,
             offsets: Vec::new(),
@@ -43,6 +45,7 @@ impl SparseIndex {
             since_entry: 0,
             thinned: 0,
             known_from,
+            known_offset,
         }
     }
 
@@ -63,6 +66,7 @@ impl SparseIndex {
             since_entry: 0,
             thinned: 0,
             known_from: 0,
+            known_offset: base,
         })
     }
 
@@ -138,10 +142,20 @@ impl SparseIndex {
             || (self.times.len() + 2) * time_index::ENTRY_BYTES > index_bytes
     }
 
-    /// Where to begin looking for `offset`: the start of a batch that ends at or before it.
+    /// Where to begin looking for `offset`: the start of a batch that begins at or before it.
     pub fn floor(&self, offset: Offset) -> u64 {
-        self.floor_entry(offset)
-            .map_or(0, |entry| u64::from(entry.position))
+        let entry = self
+            .floor_entry(offset)
+            .map_or(0, |entry| u64::from(entry.position));
+        match offset >= self.known_offset {
+            true => entry.max(self.known_from),
+            false => entry,
+        }
+    }
+
+    /// Whether entries around `offset` are complete.
+    pub fn knows(&self, offset: Offset) -> bool {
+        offset >= self.known_offset
     }
 
     /// The entry behind [`SparseIndex::floor`].
@@ -211,7 +225,10 @@ impl SparseIndex {
         times.append(&mut self.times);
         self.offsets = offsets;
         self.times = times;
-        self.known_from = self.known_from.min(other.known_from);
+        if other.known_from < self.known_from {
+            self.known_from = other.known_from;
+            self.known_offset = other.known_offset;
+        }
     }
 
     /// The segment was cut to `len` bytes and ends before `end`.
@@ -222,7 +239,10 @@ impl SparseIndex {
         });
         self.times
             .retain(|entry| i64::from(entry.relative_offset) < relative);
-        self.known_from = self.known_from.min(len);
+        if self.known_from > len {
+            self.known_from = len;
+            self.known_offset = end;
+        }
         self.since_entry = 0;
     }
 
@@ -248,7 +268,7 @@ mod tests {
     use crate::log::segment::header::tests::batch;
 
     fn filled(batches: i64, len: usize, interval: u32) -> SparseIndex {
-        let mut index = SparseIndex::new(Offset(100), 0);
+        let mut index = SparseIndex::new(Offset(100), 0, Offset(100));
         for n in 0..batches {
             let header = BatchHeader::parse(&batch(100 + n, 1, len, 1000 + n)).unwrap();
             let largest = Largest {
@@ -310,7 +330,7 @@ mod tests {
         let whole = filled(30, 1000, 4096);
         let (index, time) = whole.to_files();
         let old = SparseIndex::from_files(Offset(100), &index[..16], &time[..24], 12_000).unwrap();
-        let mut grown = SparseIndex::new(Offset(100), 12_000);
+        let mut grown = SparseIndex::new(Offset(100), 12_000, Offset(112));
         grown.offsets = whole.offsets[2..].to_vec();
         grown.times = whole.times[2..].to_vec();
         grown.adopt_below(&old);

@@ -258,6 +258,23 @@ impl Tail {
             .map(Chunk::end)
     }
 
+    /// The full chunks that begin at or after `from` and end at or below `to`: where the last of
+    /// them ends (`from` without any), and their memory in bytes.
+    pub fn full_chunks(&self, from: u64, to: u64) -> (u64, usize) {
+        let (mut end, mut bytes) = (from, 0);
+        for chunk in &self.chunks {
+            if chunk.end() <= from {
+                continue;
+            }
+            if chunk.buf.remaining() > 0 || chunk.end() > to {
+                break;
+            }
+            end = chunk.end();
+            bytes += chunk.buf.capacity();
+        }
+        (end, bytes)
+    }
+
     /// Cuts the end off. Bytes that are shared with readers stay theirs; what comes after goes to
     /// memory of its own. False if the arena has none for that.
     pub fn truncate(&mut self, end: u64, arena: &Arena) -> bool {

@@ -1,0 +1,470 @@
+//! The partition itself: what can be asked and told without waiting.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::base::config::TopicConfig;
+use crate::base::ids::{LeaderEpoch, Offset, PartitionKey};
+use crate::base::time::Timestamp;
+use crate::log::append::{AppendError, Origin};
+use crate::log::cache::PageHolder;
+use crate::log::epochs::{EpochEnd, LeaderEpochs};
+use crate::log::format::names::{self, Kind};
+use crate::log::format::partition_metadata;
+use crate::log::partition::context::{PartitionContext, PartitionSpec};
+use crate::log::partition::error::LogError;
+use crate::log::partition::facts::{PartitionFacts, SegmentFacts};
+use crate::log::partition::observers::{Observer, Observers};
+use crate::log::partition::segment::Segment;
+use crate::log::partition::state::{Admit, State};
+use crate::log::producers::ProducerStates;
+use crate::log::segment::{BatchHeader, HEADER_BYTES, Place};
+use crate::ring::buf::Buf;
+use crate::ring::driver::OpenOptions;
+use crate::ring::sync::Event;
+
+/// One partition of this shard. See the module for what it owns.
+pub struct Partition {
+    pub(super) id: u64,
+    pub(super) context: Rc<PartitionContext>,
+    key: PartitionKey,
+    topic: String,
+    pub(super) dir: RefCell<PathBuf>,
+    pub(super) state: RefCell<State>,
+    log_start: Cell<Offset>,
+    log_end: Cell<Offset>,
+    written_end: Cell<Offset>,
+    durable_end: Cell<Offset>,
+    leader_epoch: Cell<LeaderEpoch>,
+    pub(super) undrained: Cell<u64>,
+    /// A drain, settling or cut is under way: one at a time.
+    pub(super) busy: Cell<bool>,
+    pub(super) idle: Event,
+    gone: Cell<bool>,
+    durable_moved: Event,
+    observers: Observers,
+    this: Weak<Partition>,
+}
+
+impl Partition {
+    /// A partition that is new: makes its directory and `partition.metadata`. Neither is durable
+    /// until the directories that [`Partition::take_dirty`] names are flushed.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn create(
+        context: &Rc<PartitionContext>,
+        spec: PartitionSpec,
+    ) -> Result<Rc<Partition>, LogError> {
+        let ring = &context.ring;
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source: io::Error| LogError::Io { path, source }
+        };
+        ring.create_dir_all(&spec.dir).map_err(io(&spec.dir))?;
+        let path = spec.dir.join(partition_metadata::FILE_NAME);
+        let options = OpenOptions {
+            write: true,
+            create: true,
+            truncate: true,
+            ..OpenOptions::default()
+        };
+        ring.open(&path, options)
+            .and_then(|file| file.write_now(&partition_metadata::encode(spec.key.topic), 0))
+            .map_err(io(&path))?;
+        let facts = PartitionFacts::empty(Offset(0), ring.wall().0);
+        let partition = Partition::assemble(context, spec, VecDeque::new(), &facts);
+        let mut state = partition.state.borrow_mut();
+        let jitter = ring.random();
+        state.segments = VecDeque::from([Segment::begin(Offset(0), ring.wall().0, jitter)]);
+        state.new_names = true;
+        drop(state);
+        Ok(partition)
+    }
+
+    /// A partition whose bytes are all in its files: `facts` as a clean stop or a recovery left
+    /// them. Lists the directory, reads nothing.
+    ///
+    /// # Errors
+    /// The operating system's, or a segment's file that is missing or of another length.
+    pub fn open(
+        context: &Rc<PartitionContext>,
+        spec: PartitionSpec,
+        facts: &PartitionFacts,
+    ) -> Result<Rc<Partition>, LogError> {
+        let ring = &context.ring;
+        let active = *facts.active();
+        let mut older: Vec<(Offset, u64)> = Vec::new();
+        let mut active_len = None;
+        let entries = ring.read_dir(&spec.dir).map_err(|source| LogError::Io {
+            path: spec.dir.clone(),
+            source,
+        })?;
+        for entry in entries {
+            if let Some((base, Kind::Log)) = names::parse_file(&entry.name) {
+                match base.cmp(&active.base) {
+                    std::cmp::Ordering::Less => older.push((base, entry.len)),
+                    std::cmp::Ordering::Equal => active_len = Some(entry.len),
+                    std::cmp::Ordering::Greater => {}
+                }
+            }
+        }
+        if active_len.unwrap_or(0) != active.len {
+            return Err(LogError::Damaged {
+                path: names::file(&spec.dir, active.base, Kind::Log),
+                what: match active_len {
+                    Some(len) => format!("{len} bytes are there, {} were recorded", active.len),
+                    None => format!("missing, {} bytes were recorded", active.len),
+                },
+            });
+        }
+        let mut segments = VecDeque::with_capacity(older.len() + 1);
+        for (i, (base, len)) in older.iter().enumerate() {
+            let end = older.get(i + 1).map_or(active.base, |(next, _)| *next);
+            let sealed = SegmentFacts {
+                base: *base,
+                len: *len,
+                end,
+                largest: None,
+                first_timestamp: None,
+                created: active.created,
+                last_batch: None,
+            };
+            segments.push_back(Segment::open(&sealed, 0));
+        }
+        let mut last = Segment::open(&active, ring.random());
+        last.on_disk = active_len.is_some();
+        segments.push_back(last);
+        Ok(Partition::assemble(context, spec, segments, facts))
+    }
+
+    fn assemble(
+        context: &Rc<PartitionContext>,
+        spec: PartitionSpec,
+        segments: VecDeque<Segment>,
+        facts: &PartitionFacts,
+    ) -> Rc<Partition> {
+        let mut producers = ProducerStates::default();
+        for (id, producer) in &facts.producers {
+            producers.insert(*id, producer.clone());
+        }
+        let end = facts.end();
+        Rc::new_cyclic(|this| Partition {
+            id: context.id(),
+            context: context.clone(),
+            key: spec.key,
+            topic: spec.topic,
+            dir: RefCell::new(spec.dir),
+            log_start: Cell::new(facts.log_start),
+            log_end: Cell::new(end),
+            written_end: Cell::new(end),
+            durable_end: Cell::new(end),
+            leader_epoch: Cell::new(spec.leader_epoch),
+            undrained: Cell::new(0),
+            busy: Cell::new(false),
+            idle: Event::new(),
+            gone: Cell::new(false),
+            durable_moved: Event::new(),
+            observers: Observers::default(),
+            this: this.clone(),
+            state: RefCell::new(State {
+                segments,
+                epochs: LeaderEpochs::from_starts(facts.epochs.clone()),
+                producers,
+                config: spec.config,
+                leader_epoch: spec.leader_epoch,
+                log_start: facts.log_start,
+                durable: facts.end_place(),
+                durable_end: end,
+                next: None,
+                cuts: 0,
+                new_names: false,
+            }),
+        })
+    }
+
+    /// Topic id and number.
+    pub fn key(&self) -> PartitionKey {
+        self.key
+    }
+
+    /// Name of the topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> PathBuf {
+        self.dir.borrow().clone()
+    }
+
+    /// First offset that can be read.
+    pub fn log_start(&self) -> Offset {
+        self.log_start.get()
+    }
+
+    /// One after the last offset, durable or not.
+    pub fn log_end(&self) -> Offset {
+        self.log_end.get()
+    }
+
+    /// One after the last offset that the journal has written.
+    pub fn written_end(&self) -> Offset {
+        self.written_end.get()
+    }
+
+    /// One after the last offset that a power cut cannot take: the high watermark on a single
+    /// machine.
+    pub fn durable_end(&self) -> Offset {
+        self.durable_end.get()
+    }
+
+    /// Epoch of the records that are appended now.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch.get()
+    }
+
+    /// Epoch of the newest record.
+    pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
+        self.state.borrow().epochs.latest().map(|entry| entry.epoch)
+    }
+
+    /// Epoch of the record at an offset.
+    pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.state.borrow().epochs.at(offset)
+    }
+
+    /// Where a leader epoch ended (KIP-101); `None` if it is above all known ones.
+    pub fn epoch_end_offset(&self, epoch: LeaderEpoch) -> Option<EpochEnd> {
+        self.state.borrow().epochs.end_of(epoch, self.log_end())
+    }
+
+    /// The topic's settings.
+    pub fn config(&self) -> Arc<TopicConfig> {
+        self.state.borrow().config.clone()
+    }
+
+    /// First offset of the oldest open transaction.
+    pub fn first_open_txn(&self) -> Option<Offset> {
+        self.state.borrow().producers.first_open_txn()
+    }
+
+    /// The settings from now on.
+    pub fn set_config(&self, config: Arc<TopicConfig>) {
+        self.state.borrow_mut().config = config;
+        self.observers.moved();
+    }
+
+    /// The epoch of what is appended from now on.
+    pub fn set_leader_epoch(&self, epoch: LeaderEpoch) {
+        self.state.borrow_mut().leader_epoch = epoch;
+        self.leader_epoch.set(epoch);
+        self.observers.moved();
+    }
+
+    /// Nothing below `start` can be read from now on.
+    pub fn set_log_start(&self, start: Offset) {
+        if start <= self.log_start() {
+            return;
+        }
+        let mut state = self.state.borrow_mut();
+        state.log_start = start;
+        state.epochs.truncate_start(start);
+        drop(state);
+        self.log_start.set(start);
+        self.observers.moved();
+    }
+
+    /// It was deleted, or its directory went offline: wakes all who wait.
+    pub fn set_gone(&self) {
+        self.gone.set(true);
+        self.durable_moved.notify_all();
+        self.observers.moved();
+    }
+
+    /// Whether [`Partition::set_gone`] was called.
+    pub fn is_gone(&self) -> bool {
+        self.gone.get()
+    }
+
+    /// Adds an observer.
+    pub fn observe(&self, observer: &Rc<dyn Observer>, token: u32) {
+        self.observers.add(observer, token);
+    }
+
+    /// Removes the observer with that token.
+    pub fn unobserve(&self, token: u32) {
+        self.observers.remove(token);
+    }
+
+    /// Checks a batch, which a client sent unstamped, against all that this partition knows, and
+    /// says where it goes. Reserves the memory for it. Whoever gets a slot pushes before anything
+    /// else happens to the partition, or drops the slot.
+    ///
+    /// # Errors
+    /// Sequence, epoch, size, or no memory ([`AppendError::Busy`]). Nothing changed then.
+    pub fn prepare(&self, header: &BatchHeader, origin: Origin) -> Result<Admit, AppendError> {
+        let ring = &self.context.ring;
+        let admit = self
+            .state
+            .borrow_mut()
+            .admit(header, origin, ring.wall().0, ring.random())?;
+        if matches!(admit, Admit::Append(_)) && !self.reserve(header.len as usize) {
+            return Err(AppendError::Busy);
+        }
+        Ok(admit)
+    }
+
+    fn reserve(&self, bytes: usize) -> bool {
+        let (arena, now) = (self.context.ring.arena(), self.context.ring.now());
+        let reserve = || {
+            let mut state = self.state.borrow_mut();
+            state.taker().tail.reserve(bytes, arena, now)
+        };
+        if reserve() {
+            return true;
+        }
+        self.context.cache.make_room(2 * bytes) > 0 && reserve()
+    }
+
+    /// Appends a prepared batch: its stamped header and its records. Copies them to the pages of
+    /// the active segment, which `prepare` may have decided to begin. Answers with the place of
+    /// its first byte.
+    pub fn push(&self, head: &[u8; HEADER_BYTES], records: &[u8]) -> Place {
+        let header = BatchHeader::parse(head).expect("a prepared batch has a header");
+        debug_assert_eq!(header.len as usize, HEADER_BYTES + records.len());
+        let mut state = self.state.borrow_mut();
+        let place = state.push(&header, head, records);
+        self.log_end.set(state.end());
+        self.undrained
+            .set(self.undrained.get() + u64::from(header.len));
+        place
+    }
+
+    /// The journal has written everything below `end`.
+    pub fn advance_written(&self, end: Offset) {
+        if end > self.written_end() {
+            self.written_end.set(end);
+        }
+    }
+
+    /// The journal has flushed everything below `end`, whose last byte stands before `place`.
+    pub fn advance_durable(&self, end: Offset, place: Place) {
+        if end <= self.durable_end() {
+            return;
+        }
+        let mut state = self.state.borrow_mut();
+        state.durable = place;
+        state.durable_end = end;
+        drop(state);
+        self.durable_end.set(end);
+        self.advance_written(end);
+        self.durable_moved.notify_all();
+        self.observers.moved();
+    }
+
+    /// Waits until the durable end has passed `offset` (it is durable then) or the partition is
+    /// gone.
+    pub async fn until_durable(&self, end: Offset) {
+        while self.durable_end() < end && !self.is_gone() {
+            self.durable_moved.wait().await;
+        }
+    }
+
+    /// Forgets producers that were silent too long.
+    pub fn expire_producers(&self, now: Timestamp, expiration: std::time::Duration) -> usize {
+        self.state.borrow_mut().producers.expire(now, expiration)
+    }
+
+    /// Bytes that only memory and the journal have.
+    pub fn undrained_bytes(&self) -> u64 {
+        self.undrained.get()
+    }
+
+    /// One after the last byte.
+    pub fn end_place(&self) -> Place {
+        self.state.borrow().end_place()
+    }
+
+    /// Below this place every byte is in its file (not necessarily flushed).
+    pub fn drained_place(&self) -> Place {
+        let state = self.state.borrow();
+        let i = state.first_undrained();
+        let segment = i.map_or_else(|| state.active(), |i| &state.segments[i]);
+        Place::new(segment.base, segment.drained)
+    }
+
+    /// The bytes from a place to the end of its segment, for a journal to carry forward; empty if
+    /// they are not all in memory.
+    pub fn bytes_from(&self, place: Place) -> SmallVec<[Buf; 2]> {
+        let state = self.state.borrow();
+        let mut parts = SmallVec::new();
+        if let Some(i) = state.index_of(place.segment) {
+            let tail = &state.segments[i].tail;
+            if tail.start() <= place.position && place.position < tail.end() {
+                tail.share(place.position, tail.end(), |part| parts.push(part));
+            }
+        }
+        parts
+    }
+
+    /// Everything about it that is not in its segments' files, at the log's end.
+    pub fn facts(&self) -> PartitionFacts {
+        self.state.borrow().facts()
+    }
+
+    /// The first offset of each segment and its length in bytes, oldest first.
+    pub fn segments(&self) -> Vec<SegmentFacts> {
+        self.state
+            .borrow()
+            .segments
+            .iter()
+            .map(Segment::facts)
+            .collect()
+    }
+
+    pub(super) fn path(&self, base: Offset, kind: Kind) -> PathBuf {
+        names::file(&self.dir.borrow(), base, kind)
+    }
+
+    pub(super) fn note_end(&self) {
+        let state = self.state.borrow();
+        let end = state.end();
+        self.log_end.set(end);
+        self.written_end.set(self.written_end().min(end));
+        self.durable_end.set(self.durable_end().min(end));
+        self.log_start.set(state.log_start);
+        let undrained = state.segments.iter().map(Segment::undrained).sum();
+        self.undrained.set(undrained);
+        drop(state);
+        self.observers.moved();
+    }
+
+    pub(super) fn weak(&self) -> Weak<dyn PageHolder> {
+        self.this.clone()
+    }
+}
+
+impl PageHolder for Partition {
+    fn release(&self, segment: Offset, position: u64) -> usize {
+        let mut state = self.state.borrow_mut();
+        state.by_base(segment).map_or(0, |segment| {
+            let position = position.min(segment.boundary.position);
+            segment.tail.release_below(position)
+        })
+    }
+}
+
+impl Drop for Partition {
+    fn drop(&mut self) {
+        for segment in &self.state.get_mut().segments {
+            self.context.files.forget(self.id, segment.base);
+        }
+    }
+}
