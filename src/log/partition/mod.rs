@@ -3,19 +3,26 @@
 //! Owns the segments of one directory, their bytes in memory, indexes, producer state and leader
 //! epochs. Decides what to roll, drain, cut and where; never decides when something is durable.
 
+mod close;
 mod context;
+mod drain;
 mod error;
 mod facts;
+mod find;
+mod lookup;
 mod observers;
 mod partition;
 mod plan;
+mod read;
 mod recovering;
 mod segment;
 mod state;
 
 pub use context::{PartitionContext, PartitionSpec};
+pub use drain::{Dirty, DrainLimit};
 pub use error::{LogError, ReadError};
 pub use facts::{LastBatch, PartitionFacts, SegmentFacts};
+pub use lookup::TimedOffset;
 pub use observers::Observer;
 pub use partition::Partition;
 pub use plan::{Part, ReadPlan};

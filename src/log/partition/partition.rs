@@ -454,10 +454,24 @@ impl Partition {
 impl PageHolder for Partition {
     fn release(&self, segment: Offset, position: u64) -> usize {
         let mut state = self.state.borrow_mut();
-        state.by_base(segment).map_or(0, |segment| {
-            let position = position.min(segment.boundary.position);
-            segment.tail.release_below(position)
-        })
+        let sealed = state.active().base != segment;
+        let Some(segment) = state.by_base(segment) else {
+            return 0;
+        };
+        if sealed && segment.undrained() == 0 && position >= segment.len() {
+            let freed = segment.tail.release_all();
+            if segment.snapshot.is_none()
+                && let Some(index) = segment.index.take()
+            {
+                let key = (self.id, segment.base);
+                let weight = index.memory_bytes();
+                let mut indexes = self.context.indexes.borrow_mut();
+                indexes.insert(key, index, weight);
+            }
+            return freed;
+        }
+        let position = position.min(segment.boundary.position);
+        segment.tail.release_below(position)
     }
 }
 

@@ -1,0 +1,481 @@
+//! From memory to the segments' files: whole pages past the page cache while a partition runs, the
+//! rest at its exact length when it settles. One at a time for each partition.
+
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+use crate::base::ids::Offset;
+use crate::base::limits::PAGE_BYTES;
+use crate::log::format::names::Kind;
+use crate::log::format::{epoch_checkpoint, names};
+use crate::log::partition::Partition;
+use crate::log::partition::error::LogError;
+use crate::log::partition::segment::page_floor;
+use crate::log::segment::{Access, Place};
+use crate::ring::File;
+use crate::ring::driver::{Chain, OpenOptions};
+
+/// Space is reserved in steps that double from here ...
+const ALLOCATE_MIN: u64 = 64 << 10;
+/// ... to here.
+const ALLOCATE_MAX: u64 = 16 << 20;
+
+/// How far a drain may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainLimit {
+    /// What the journal has flushed.
+    Durable,
+    /// Up to this place, flushed or not: bytes that the journal will only point at.
+    Through(Place),
+}
+
+/// What a checkpoint must flush.
+#[derive(Debug, Default)]
+pub struct Dirty {
+    /// Files with bytes that no flush covers.
+    pub files: SmallVec<[File; 2]>,
+    /// The directory, if names in it are new; its parent too if it is new itself.
+    pub dir: Option<PathBuf>,
+}
+
+/// One drain, settling or cut at a time.
+pub(super) struct Busy(Rc<Partition>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.set(false);
+        self.0.idle.notify_all();
+    }
+}
+
+/// A write that is planned.
+struct Write {
+    base: Offset,
+    from: u64,
+    to: u64,
+    cuts: u64,
+    fresh: bool,
+    allocate: Option<(u64, u64)>,
+    lacks_prefix: bool,
+}
+
+impl Partition {
+    pub(super) async fn acquire(self: &Rc<Self>) -> Busy {
+        while self.busy.replace(true) {
+            self.idle.wait().await;
+        }
+        Busy(self.clone())
+    }
+
+    /// Whether a drain, settling or cut is under way.
+    pub fn is_draining(&self) -> bool {
+        self.busy.get()
+    }
+
+    /// Bytes of whole pages that [`Partition::drain`] would write now.
+    pub fn drainable_bytes(&self) -> u64 {
+        let state = self.state.borrow();
+        let limit = state.durable;
+        let pages = state.segments.iter().map(|segment| {
+            let upto = if limit.segment == segment.base {
+                limit.position
+            } else if limit.segment > segment.base {
+                segment.len()
+            } else {
+                0
+            };
+            page_floor(upto).saturating_sub(segment.drained)
+        });
+        pages.sum()
+    }
+
+    /// A sealed segment waits for its last partial page: [`Partition::settle_sealed`].
+    pub fn needs_settle(&self) -> bool {
+        let state = self.state.borrow();
+        state.segments.len() > 1
+            && state.segments.iter().any(|segment| {
+                segment.base < state.durable.segment
+                    && (segment.undrained() > 0 || segment.snapshot.is_some())
+            })
+    }
+
+    /// Writes whole pages of the oldest segment that has some, at most `max_bytes` of them, and
+    /// answers how many bytes that were: 0 when there was nothing to write. The file is not
+    /// flushed: see [`Partition::take_dirty`]. Must run to its end once begun.
+    ///
+    /// # Errors
+    /// The system's. ENOSPC leaves everything as it was; after any other, the file's content is
+    /// unknown and the directory must go offline.
+    pub async fn drain(
+        self: &Rc<Self>,
+        limit: DrainLimit,
+        max_bytes: u64,
+    ) -> Result<u64, LogError> {
+        let _busy = self.acquire().await;
+        self.drain_once(limit, max_bytes).await
+    }
+
+    async fn drain_once(&self, limit: DrainLimit, max_bytes: u64) -> Result<u64, LogError> {
+        let Some(write) = self.plan_write(limit, max_bytes) else {
+            return Ok(0);
+        };
+        let path = || self.path(write.base, Kind::Log);
+        let io = |source: io::Error| LogError::Io {
+            path: path(),
+            source,
+        };
+        let (file, opened) = self
+            .context
+            .files
+            .open(self.id, write.base, Access::Drain, path)
+            .map_err(io)?;
+        if opened {
+            file.lock().await.map_err(io)?;
+            if write.fresh {
+                file.set_len(0).map_err(io)?; // what a cut left under this name
+                let mut state = self.state.borrow_mut();
+                state.new_names = true;
+                if let Some(segment) = state.by_base(write.base) {
+                    segment.on_disk = true;
+                }
+            }
+        }
+        if write.lacks_prefix && !self.read_prefix(&file, &write).await.map_err(io)? {
+            return Err(LogError::Memory(path()));
+        }
+        if let Some((from, to)) = write.allocate {
+            match file.allocate(from, to - from, true).await {
+                Ok(()) => self.set_allocated(&write, to),
+                Err(error) if is_unsupported(&error) => self.set_allocated(&write, u64::MAX),
+                Err(error) => return Err(io(error)),
+            }
+        }
+        let mut chain = Chain::new();
+        {
+            let state = self.state.borrow();
+            let Some(i) = state
+                .index_of(write.base)
+                .filter(|_| state.cuts == write.cuts)
+            else {
+                return Ok(0);
+            };
+            state.segments[i]
+                .tail
+                .share(write.from, write.to, |part| chain.push(part));
+        }
+        file.write_at(chain, write.from).await.map_err(io)?;
+        self.note_drained(write.base, write.to);
+        Ok(write.to - write.from)
+    }
+
+    fn plan_write(&self, limit: DrainLimit, max_bytes: u64) -> Option<Write> {
+        let state = self.state.borrow();
+        let limit = match limit {
+            DrainLimit::Durable => state.durable,
+            DrainLimit::Through(place) => place,
+        };
+        for segment in &state.segments {
+            let upto = if limit.segment == segment.base {
+                limit.position
+            } else if limit.segment > segment.base {
+                segment.len()
+            } else {
+                return None;
+            };
+            let Some((from, to)) = segment.whole_pages(upto, max_bytes.max(PAGE_BYTES as u64))
+            else {
+                continue;
+            };
+            let allocate = (to > segment.allocated).then(|| {
+                let step = segment
+                    .allocated
+                    .next_power_of_two()
+                    .clamp(ALLOCATE_MIN, ALLOCATE_MAX);
+                (segment.allocated, to.max(segment.allocated + step))
+            });
+            return Some(Write {
+                base: segment.base,
+                from,
+                to,
+                cuts: state.cuts,
+                fresh: !segment.on_disk,
+                allocate,
+                lacks_prefix: from < segment.tail.start(),
+            });
+        }
+        None
+    }
+
+    fn set_allocated(&self, write: &Write, to: u64) {
+        if let Some(segment) = self.state.borrow_mut().by_base(write.base) {
+            segment.allocated = to;
+        }
+    }
+
+    /// The first page begins with bytes that only the file has: reads them in.
+    async fn read_prefix(&self, file: &File, write: &Write) -> io::Result<bool> {
+        let arena = self.context.ring.arena();
+        let page = arena.alloc(PAGE_BYTES).await;
+        let (read, page) = file.read_at(page, 0, PAGE_BYTES, write.from).await;
+        let read = read?;
+        let mut state = self.state.borrow_mut();
+        Ok(state
+            .by_base(write.base)
+            .is_none_or(|segment| segment.tail.set_prefix(&page[..read], arena)))
+    }
+
+    fn note_drained(&self, base: Offset, to: u64) {
+        let mut state = self.state.borrow_mut();
+        let Some(segment) = state.by_base(base) else {
+            return;
+        };
+        let before = segment.drained;
+        let freeable = segment.drained_to(to);
+        let gained = segment.drained - before;
+        drop(state);
+        self.undrained.set(self.undrained.get() - gained);
+        if let Some((position, bytes)) = freeable {
+            self.context.cache.add(self.weak(), base, position, bytes);
+        }
+    }
+
+    /// What must be flushed so that everything drained until now is durable. Clears the marks: an
+    /// error of those flushes is final.
+    ///
+    /// # Errors
+    /// The system's, where a file cannot be opened again.
+    pub fn take_dirty(&self) -> Result<Dirty, LogError> {
+        let mut dirty = Dirty::default();
+        let mut state = self.state.borrow_mut();
+        let mut bases: SmallVec<[Offset; 2]> = SmallVec::new();
+        // dirty segments are near the end: sealed ones are clean once settled
+        for segment in state.segments.iter_mut() {
+            if std::mem::take(&mut segment.dirty) {
+                bases.push(segment.base);
+            }
+        }
+        if std::mem::take(&mut state.new_names) {
+            dirty.dir = Some(self.dir());
+        }
+        drop(state);
+        for base in bases {
+            dirty.files.push(self.open_file(base, Access::Drain)?);
+        }
+        Ok(dirty)
+    }
+
+    /// Puts everything that is durable in the journal into the files at its exact length, and
+    /// flushes them: for idle partitions, cuts and stops. Appends may go on meanwhile; they are not
+    /// waited for. Finishes sealed segments.
+    ///
+    /// # Errors
+    /// As [`Partition::drain`].
+    pub async fn settle(self: &Rc<Self>) -> Result<(), LogError> {
+        let _busy = self.acquire().await;
+        self.settle_while_busy(true).await
+    }
+
+    /// As [`Partition::settle`], but only for sealed segments: writes their last partial page, side
+    /// files, and gives back the space that was reserved behind their end.
+    ///
+    /// # Errors
+    /// As [`Partition::drain`].
+    pub async fn settle_sealed(self: &Rc<Self>) -> Result<(), LogError> {
+        let _busy = self.acquire().await;
+        self.settle_while_busy(false).await
+    }
+
+    pub(super) async fn settle_while_busy(&self, with_active: bool) -> Result<(), LogError> {
+        while self.drain_once(DrainLimit::Durable, 256 << 10).await? > 0 {}
+        let (limit, bases): (Place, SmallVec<[Offset; 2]>) = {
+            let state = self.state.borrow();
+            let active = state.active().base;
+            let bases = state
+                .segments
+                .iter()
+                .filter(|segment| segment.undrained() > 0 || segment.snapshot.is_some())
+                .map(|segment| segment.base)
+                .filter(|base| with_active || *base != active)
+                .collect();
+            (state.durable, bases)
+        };
+        for base in bases {
+            if base > limit.segment {
+                break;
+            }
+            self.settle_segment(base, limit).await?;
+            let sealed = base < limit.segment && self.state.borrow().active().base != base;
+            if sealed {
+                self.finish_sealed(base).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn settle_segment(&self, base: Offset, limit: Place) -> Result<(), LogError> {
+        let path = || self.path(base, Kind::Log);
+        let io = |source: io::Error| LogError::Io {
+            path: path(),
+            source,
+        };
+        let mut chain = Chain::new();
+        let (from, to) = {
+            let state = self.state.borrow();
+            let Some(i) = state.index_of(base) else {
+                return Ok(());
+            };
+            let segment = &state.segments[i];
+            let to = match limit.segment == base {
+                true => limit.position.min(segment.len()),
+                false => segment.len(),
+            };
+            if to <= segment.drained {
+                return Ok(());
+            }
+            segment
+                .tail
+                .share(segment.drained, to, |part| chain.push(part));
+            (segment.drained, to)
+        };
+        let (file, _) = self
+            .context
+            .files
+            .open(self.id, base, Access::Settle, path)
+            .map_err(io)?;
+        {
+            let mut state = self.state.borrow_mut();
+            if let Some(segment) = state.by_base(base)
+                && !segment.on_disk
+            {
+                file.set_len(0).map_err(io)?;
+                segment.on_disk = true;
+                state.new_names = true;
+            }
+        }
+        file.write_at(chain, from).await.map_err(io)?;
+        file.sync_data().await.map_err(io)?;
+        self.note_drained(base, to);
+        if let Some(segment) = self.state.borrow_mut().by_base(base) {
+            segment.dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Gives back reserved space and writes the side files of a segment that will not grow. They
+    /// are hints and are not flushed here.
+    async fn finish_sealed(&self, base: Offset) -> Result<(), LogError> {
+        let (len, next, snapshot) = {
+            let mut state = self.state.borrow_mut();
+            let Some(i) = state.index_of(base) else {
+                return Ok(());
+            };
+            let next = state.segments.get(i + 1).map(|next| next.base);
+            let segment = &mut state.segments[i];
+            (segment.len(), next, segment.snapshot.take())
+        };
+        self.trim(base, len)?;
+        self.write_indexes(base).await?;
+        if let (Some(snapshot), Some(next)) = (snapshot, next) {
+            self.write_side_file(self.path(next, Kind::Snapshot), &snapshot)?;
+        }
+        self.write_epochs()?;
+        // its last chunk is not full, so the cache did not get it yet
+        let (position, bytes) = {
+            let state = self.state.borrow();
+            state.index_of(base).map_or((0, 0), |i| {
+                let segment = &state.segments[i];
+                let counted = segment.tail.full_chunks(0, segment.cached).1;
+                (segment.len(), segment.tail.capacity() - counted)
+            })
+        };
+        self.context.cache.add(self.weak(), base, position, bytes);
+        Ok(())
+    }
+
+    /// Gives back the space reserved behind a segment's end.
+    pub(super) fn trim(&self, base: Offset, len: u64) -> Result<(), LogError> {
+        let path = || self.path(base, Kind::Log);
+        let (file, _) = self
+            .context
+            .files
+            .open(self.id, base, Access::Settle, path)
+            .map_err(|source| LogError::Io {
+                path: path(),
+                source,
+            })?;
+        file.set_len(len).map_err(|source| LogError::Io {
+            path: path(),
+            source,
+        })?;
+        if let Some(segment) = self.state.borrow_mut().by_base(base) {
+            segment.allocated = len;
+        }
+        Ok(())
+    }
+
+    /// Writes `.index` and `.timeindex` of a segment, together with what older side files say.
+    pub(super) async fn write_indexes(&self, base: Offset) -> Result<(), LogError> {
+        let grown = {
+            let state = self.state.borrow();
+            let segment = state.index_of(base).map(|i| &state.segments[i]);
+            segment.and_then(|segment| segment.index.clone().map(|index| (index, segment.largest)))
+        };
+        let Some((index, largest)) = grown else {
+            return Ok(()); // nothing grew in this run: the files say all
+        };
+        let mut index = (*index).clone();
+        if index.known_from() > 0
+            && let Some(older) = self.load_index(base).await?
+        {
+            index.adopt_below(&older);
+        }
+        if let Some(largest) = largest {
+            index.note_time(largest);
+        }
+        let (offsets, times) = index.to_files();
+        self.write_side_file(self.path(base, Kind::Index), &offsets)?;
+        self.write_side_file(self.path(base, Kind::TimeIndex), &times)
+    }
+
+    pub(super) fn write_epochs(&self) -> Result<(), LogError> {
+        let bytes = epoch_checkpoint::encode(self.state.borrow().epochs.starts());
+        let path = self.dir().join(epoch_checkpoint::FILE_NAME);
+        self.write_side_file(path, &bytes)
+    }
+
+    pub(super) fn write_side_file(&self, path: PathBuf, bytes: &[u8]) -> Result<(), LogError> {
+        let options = OpenOptions {
+            write: true,
+            create: true,
+            truncate: true,
+            ..OpenOptions::default()
+        };
+        let ring = &self.context.ring;
+        ring.open(&path, options)
+            .and_then(|file| file.write_now(bytes, 0))
+            .map_err(|source| LogError::Io { path, source })
+    }
+
+    pub(super) fn remove_side_files(&self, base: Offset) -> Result<(), LogError> {
+        for kind in [Kind::Index, Kind::TimeIndex, Kind::TxnIndex] {
+            self.remove_if_there(names::file(&self.dir(), base, kind))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_if_there(&self, path: PathBuf) -> Result<(), LogError> {
+        match self.context.ring.remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(LogError::Io { path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported
+}

@@ -1,0 +1,341 @@
+//! Finding a batch in a segment's file: by its index, then by walking headers in small reads.
+
+use std::rc::Rc;
+
+use crate::base::ids::Offset;
+use crate::log::format::names::Kind;
+use crate::log::partition::Partition;
+use crate::log::partition::error::{LogError, ReadError};
+use crate::log::partition::read::Found;
+use crate::log::partition::state::Located;
+use crate::log::segment::{Access, BatchHeader, HEADER_BYTES, Largest, Place, SparseIndex};
+use crate::ring::File;
+
+/// Read at a time while a batch is looked for.
+const WINDOW_BYTES: usize = 16 << 10;
+/// Read at a time while an index is rebuilt.
+const REBUILD_BYTES: usize = 256 << 10;
+
+/// Headers of a segment's file, one after the other.
+pub(super) struct Walk {
+    file: File,
+    window: Vec<u8>,
+    /// File position of the window's first byte.
+    at: u64,
+    /// Where the next header stands.
+    position: u64,
+    end: u64,
+    step: usize,
+}
+
+impl Walk {
+    /// From a boundary of batches to `end`.
+    pub(super) fn new(file: File, position: u64, end: u64, step: usize) -> Walk {
+        Walk {
+            file,
+            window: Vec::new(),
+            at: position,
+            position,
+            end,
+            step,
+        }
+    }
+
+    /// Where the next header stands.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next header with its position; `None` at the end, or where no batch stands that the file
+    /// could hold whole.
+    pub(super) async fn next(
+        &mut self,
+        partition: &Partition,
+    ) -> Result<Option<(u64, BatchHeader)>, LogError> {
+        if self.position + HEADER_BYTES as u64 > self.end {
+            return Ok(None);
+        }
+        let skip = self.position - self.at;
+        if skip + HEADER_BYTES as u64 > self.window.len() as u64 {
+            let len = self.step.min((self.end - self.position) as usize);
+            self.window = partition.read_file(&self.file, self.position, len).await?;
+            self.at = self.position;
+        }
+        let skip = (self.position - self.at) as usize;
+        let Some(header) = self.window.get(skip..).and_then(BatchHeader::parse) else {
+            return Ok(None);
+        };
+        let position = self.position;
+        let next = position + u64::from(header.len);
+        if next > self.end {
+            return Ok(None);
+        }
+        self.position = next;
+        Ok(Some((position, header)))
+    }
+}
+
+impl Partition {
+    /// The batch that holds `offset`, or the first one after it; `None` at the log's end.
+    pub(super) async fn find(&self, offset: Offset) -> Result<Option<Found>, ReadError> {
+        loop {
+            let (base, end, cuts) = {
+                let state = self.state.borrow();
+                match state.locate(offset) {
+                    Located::End => return Ok(None),
+                    Located::At {
+                        segment,
+                        position,
+                        header,
+                    } => {
+                        let segment = &state.segments[segment];
+                        let base = segment.base;
+                        let index = segment.index.clone();
+                        return Ok(Some(Found {
+                            segment: base,
+                            position,
+                            header,
+                            index: index
+                                .unwrap_or_else(|| Rc::new(SparseIndex::new(base, 0, base))),
+                        }));
+                    }
+                    Located::Cold { segment } => {
+                        let segment = &state.segments[segment];
+                        (segment.base, segment.end, state.cuts)
+                    }
+                }
+            };
+            let found = self.find_in(base, offset).await?;
+            if self.state.borrow().cuts != cuts {
+                continue; // it was cut meanwhile: look again
+            }
+            match found {
+                Some(found) => return Ok(Some(found)),
+                None => {
+                    // nothing from `offset` on in this segment: the next one, if there is one
+                    let state = self.state.borrow();
+                    if end >= state.end() {
+                        return Ok(None);
+                    }
+                    drop(state);
+                    return Box::pin(self.find(end)).await;
+                }
+            }
+        }
+    }
+
+    async fn find_in(&self, base: Offset, offset: Offset) -> Result<Option<Found>, ReadError> {
+        let mut index = self.index(base).await?;
+        let file = self.open_file(base, Access::Read)?;
+        let mut rebuilt = false;
+        'again: loop {
+            let Some((boundary, memory)) = ({
+                let state = self.state.borrow();
+                state.index_of(base).map(|i| {
+                    let segment = &state.segments[i];
+                    (segment.boundary, segment.tail.start())
+                })
+            }) else {
+                return Ok(None);
+            };
+            let start = index.floor(offset);
+            if start < boundary.position {
+                let mut walk = Walk::new(file.clone(), start, boundary.position, WINDOW_BYTES);
+                let mut first = true;
+                while let Some((position, header)) = walk.next(self).await? {
+                    // the index is a hint: the batch that it names must stand there
+                    let named = index
+                        .floor_entry(offset)
+                        .filter(|entry| first && u64::from(entry.position) == start);
+                    let wrong = header.base_offset < base
+                        || named.is_some_and(|entry| {
+                            base.plus(entry.relative_offset.into()) != header.last_offset()
+                        });
+                    if wrong {
+                        break;
+                    }
+                    first = false;
+                    if header.last_offset() >= offset {
+                        return Ok(Some(Found {
+                            segment: base,
+                            position,
+                            header,
+                            index,
+                        }));
+                    }
+                }
+                if walk.position() < boundary.position {
+                    // no batch where one must be
+                    if rebuilt || start == 0 {
+                        return Err(ReadError::Corrupt {
+                            path: self.path(base, Kind::Log),
+                            at: Place::new(base, walk.position()),
+                        });
+                    }
+                    index = self.rebuild_index(base).await?;
+                    rebuilt = true;
+                    continue 'again;
+                }
+            }
+            // what remains is in memory, or nothing does
+            let state = self.state.borrow();
+            let Some(i) = state.index_of(base) else {
+                return Ok(None);
+            };
+            let segment = &state.segments[i];
+            debug_assert!(memory <= boundary.position);
+            return Ok(segment.find(start.max(boundary.position), offset).map(
+                |(position, header)| Found {
+                    segment: base,
+                    position,
+                    header,
+                    index: index.clone(),
+                },
+            ));
+        }
+    }
+
+    /// The whole index of a segment: grown in this run, from its side files, or rebuilt.
+    pub(super) async fn index(&self, base: Offset) -> Result<Rc<SparseIndex>, LogError> {
+        let grown = {
+            let state = self.state.borrow();
+            let segment = state.index_of(base).map(|i| &state.segments[i]);
+            segment.and_then(|segment| segment.index.clone())
+        };
+        if let Some(index) = &grown
+            && index.known_from() == 0
+        {
+            return Ok(index.clone());
+        }
+        let key = (self.id, base);
+        if grown.is_none()
+            && let Some(index) = self.context.indexes.borrow_mut().get(&key)
+        {
+            return Ok(index.clone());
+        }
+        match self.load_index(base).await? {
+            Some(index) => Ok(self.keep_index(base, index)),
+            None => self.rebuild_index(base).await,
+        }
+    }
+
+    fn keep_index(&self, base: Offset, index: SparseIndex) -> Rc<SparseIndex> {
+        let mut state = self.state.borrow_mut();
+        if let Some(segment) = state.by_base(base)
+            && let Some(grown) = &mut segment.index
+        {
+            Rc::make_mut(grown).adopt_below(&index);
+            return grown.clone();
+        }
+        drop(state);
+        let index = Rc::new(index);
+        let weight = index.memory_bytes();
+        self.context
+            .indexes
+            .borrow_mut()
+            .insert((self.id, base), index.clone(), weight);
+        index
+    }
+
+    /// From the side files; `None` if they are missing or broken.
+    pub(super) async fn load_index(&self, base: Offset) -> Result<Option<SparseIndex>, LogError> {
+        let len = self.len_of(base);
+        let index = self.read_side_file(&self.path(base, Kind::Index)).await?;
+        let time = self
+            .read_side_file(&self.path(base, Kind::TimeIndex))
+            .await?;
+        let (Some(index), Some(time)) = (index, time) else {
+            return Ok(None);
+        };
+        match SparseIndex::from_files(base, &index, &time, len) {
+            Ok(index) => Ok(Some(index)),
+            Err(error) => {
+                tracing::warn!(segment = %base, dir = %self.dir().display(), %error, "index is broken, it is rebuilt");
+                Ok(None)
+            }
+        }
+    }
+
+    pub(super) fn len_of(&self, base: Offset) -> u64 {
+        let state = self.state.borrow();
+        let segment = state.index_of(base).map(|i| &state.segments[i]);
+        segment.map_or(0, |segment| segment.boundary.position)
+    }
+
+    /// Reads all headers that are in the file and makes the index anew.
+    pub(super) async fn rebuild_index(&self, base: Offset) -> Result<Rc<SparseIndex>, LogError> {
+        let interval = self.config().index_interval_bytes;
+        let end = self.len_of(base);
+        let mut index = SparseIndex::new(base, 0, base);
+        let mut largest: Option<Largest> = None;
+        if end > 0 {
+            let file = self.open_file(base, Access::Read)?;
+            let mut walk = Walk::new(file, 0, end, REBUILD_BYTES);
+            while let Some((position, header)) = walk.next(self).await? {
+                if largest.is_none_or(|largest| largest.timestamp < header.max_timestamp) {
+                    largest = Some(Largest {
+                        timestamp: header.max_timestamp,
+                        offset: header.last_offset(),
+                    });
+                }
+                index.note(&header, position, interval, largest);
+            }
+        }
+        if let Some(largest) = largest {
+            index.note_time(largest);
+        }
+        Ok(self.keep_index(base, index))
+    }
+
+    async fn read_side_file(&self, path: &std::path::Path) -> Result<Option<Vec<u8>>, LogError> {
+        let ring = &self.context.ring;
+        let io = |source: std::io::Error| LogError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let file = match ring.open(path, Default::default()) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io(error)),
+        };
+        let len = file.len().map_err(io)?;
+        self.read_file_as(&file, 0, len as usize, path)
+            .await
+            .map(Some)
+    }
+
+    /// Bytes of a segment's file, fewer at its end.
+    pub(super) async fn read_file(
+        &self,
+        file: &File,
+        position: u64,
+        len: usize,
+    ) -> Result<Vec<u8>, LogError> {
+        self.read_file_as(file, position, len, &self.dir()).await
+    }
+
+    async fn read_file_as(
+        &self,
+        file: &File,
+        position: u64,
+        len: usize,
+        path: &std::path::Path,
+    ) -> Result<Vec<u8>, LogError> {
+        let mut bytes = Vec::new();
+        while bytes.len() < len {
+            let step = (len - bytes.len()).min(REBUILD_BYTES);
+            let buf = self.context.ring.arena().alloc(step).await;
+            let at = position + bytes.len() as u64;
+            let (result, buf) = file.read_at(buf, 0, step, at).await;
+            let n = result.map_err(|source| LogError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
+            bytes.extend_from_slice(&buf[..n]);
+            if n < step {
+                break;
+            }
+        }
+        Ok(bytes)
+    }
+}

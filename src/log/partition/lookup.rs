@@ -1,0 +1,269 @@
+//! Offsets by time.
+
+use crate::base::ids::{LeaderEpoch, Offset};
+use crate::base::time::Timestamp;
+use crate::log::format::names::Kind;
+use crate::log::partition::Partition;
+use crate::log::partition::error::{LogError, ReadError};
+use crate::log::partition::facts::LastBatch;
+use crate::log::partition::find::Walk;
+use crate::log::segment::{Access, BatchHeader, Largest, Place};
+use crate::wire::batch::{BatchView, records};
+use crate::wire::compress::{Codec, decompress};
+
+/// A record that a lookup by time found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimedOffset {
+    /// Its timestamp.
+    pub timestamp: Timestamp,
+    /// Its offset.
+    pub offset: Offset,
+    /// Its leader epoch.
+    pub leader_epoch: LeaderEpoch,
+}
+
+impl Partition {
+    /// The first record below `limit` that is as new as `timestamp`.
+    ///
+    /// # Errors
+    /// As [`Partition::read_cold`].
+    pub async fn offset_for_timestamp(
+        &self,
+        timestamp: Timestamp,
+        limit: Offset,
+    ) -> Result<Option<TimedOffset>, ReadError> {
+        for base in self.bases() {
+            let Some(largest) = self.largest(base).await? else {
+                continue;
+            };
+            if largest.timestamp < timestamp.0 {
+                continue;
+            }
+            let index = self.index(base).await?;
+            let mut at = index.floor_time(timestamp.0).max(self.log_start());
+            while at < limit {
+                let Some(found) = self.find(at).await? else {
+                    break;
+                };
+                let header = found.header;
+                if header.base_offset >= limit {
+                    break;
+                }
+                if header.max_timestamp >= timestamp.0
+                    && let Some(record) = self
+                        .record_since(
+                            Place::new(found.segment, found.position),
+                            &header,
+                            timestamp,
+                        )
+                        .await?
+                {
+                    let visible = record.offset < limit && record.offset >= self.log_start();
+                    if visible {
+                        return Ok(Some(record));
+                    }
+                }
+                at = header.next_offset();
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first of the newest records below `limit` (KIP-734).
+    ///
+    /// # Errors
+    /// As [`Partition::read_cold`].
+    pub async fn max_timestamp(&self, limit: Offset) -> Result<Option<TimedOffset>, ReadError> {
+        let mut newest: Option<Largest> = None;
+        for base in self.bases() {
+            let found = match self.largest(base).await? {
+                Some(largest) if largest.offset < limit => Some(largest),
+                Some(_) => self.largest_below(base, limit).await?,
+                None => None,
+            };
+            if let Some(found) = found
+                && newest.is_none_or(|newest| newest.timestamp < found.timestamp)
+            {
+                newest = Some(found);
+            }
+        }
+        let Some(newest) = newest else {
+            return Ok(None);
+        };
+        let Some(found) = self.find(newest.offset).await? else {
+            return Ok(None);
+        };
+        let place = Place::new(found.segment, found.position);
+        self.record_since(place, &found.header, Timestamp(newest.timestamp))
+            .await
+    }
+
+    fn bases(&self) -> Vec<Offset> {
+        let state = self.state.borrow();
+        state
+            .segments
+            .iter()
+            .filter(|segment| segment.end > state.log_start)
+            .map(|segment| segment.base)
+            .collect()
+    }
+
+    /// A segment's newest timestamp, from its time index where it is not known.
+    async fn largest(&self, base: Offset) -> Result<Option<Largest>, ReadError> {
+        {
+            let state = self.state.borrow();
+            let Some(i) = state.index_of(base) else {
+                return Ok(None);
+            };
+            let segment = &state.segments[i];
+            if segment.largest.is_some() || segment.len() == 0 {
+                return Ok(segment.largest);
+            }
+        }
+        let largest = self.index(base).await?.last_time();
+        if let Some(segment) = self.state.borrow_mut().by_base(base)
+            && segment.largest.is_none()
+        {
+            segment.largest = largest;
+        }
+        Ok(largest)
+    }
+
+    /// The newest timestamp of a segment's batches that lie wholly below `limit`.
+    async fn largest_below(
+        &self,
+        base: Offset,
+        limit: Offset,
+    ) -> Result<Option<Largest>, ReadError> {
+        let mut largest: Option<Largest> = None;
+        let mut at = base.max(self.log_start());
+        while at < limit {
+            let Some(found) = self.find(at).await? else {
+                break;
+            };
+            let header = found.header;
+            if found.segment != base || header.next_offset() > limit {
+                break;
+            }
+            if largest.is_none_or(|largest| largest.timestamp < header.max_timestamp) {
+                largest = Some(Largest {
+                    timestamp: header.max_timestamp,
+                    offset: header.last_offset(),
+                });
+            }
+            at = header.next_offset();
+        }
+        Ok(largest)
+    }
+
+    /// After a cut: what the last batch is, from the file where memory does not know.
+    pub(super) async fn recall_last_batch(&self) -> Result<(), LogError> {
+        let (base, start, end) = {
+            let state = self.state.borrow();
+            let active = state.active();
+            let start = active
+                .index
+                .as_ref()
+                .map_or(0, |index| index.floor(active.end));
+            (active.base, start, active.boundary.position)
+        };
+        if end == 0 {
+            return Ok(());
+        }
+        let file = self.open_file(base, Access::Read)?;
+        let start = if start < end { start } else { 0 };
+        let mut walk = Walk::new(file, start, end, 64 << 10);
+        let mut last: Option<(u64, BatchHeader)> = None;
+        while let Some(next) = walk.next(self).await? {
+            last = Some(next);
+        }
+        let mut state = self.state.borrow_mut();
+        let active = state.active_mut();
+        if let Some((position, header)) = last
+            && active.base == base
+            && active.last_batch.is_none()
+        {
+            active.last_batch = Some(LastBatch {
+                position,
+                crc: header.crc,
+            });
+        }
+        Ok(())
+    }
+
+    /// A whole batch, from memory or from the file.
+    pub(super) async fn batch_bytes(
+        &self,
+        place: Place,
+        header: &BatchHeader,
+    ) -> Result<Vec<u8>, ReadError> {
+        let len = header.len as usize;
+        let in_memory = {
+            let state = self.state.borrow();
+            state.index_of(place.segment).and_then(|i| {
+                let mut bytes = vec![0; len];
+                let tail = &state.segments[i].tail;
+                tail.copy(place.position, &mut bytes).then_some(bytes)
+            })
+        };
+        if let Some(bytes) = in_memory {
+            return Ok(bytes);
+        }
+        let file = self.open_file(place.segment, Access::Read)?;
+        let bytes = self.read_file(&file, place.position, len).await?;
+        if bytes.len() < len {
+            return Err(ReadError::Corrupt {
+                path: self.path(place.segment, Kind::Log),
+                at: place,
+            });
+        }
+        Ok(bytes)
+    }
+}
+
+/// Larger batches are not inflated to look for a record in them.
+const MAX_INFLATED_BYTES: usize = 256 << 20;
+
+impl Partition {
+    /// The first record of a batch that is as new as `timestamp`.
+    async fn record_since(
+        &self,
+        place: Place,
+        header: &BatchHeader,
+        timestamp: Timestamp,
+    ) -> Result<Option<TimedOffset>, ReadError> {
+        let found = |timestamp: i64, offset: Offset| TimedOffset {
+            timestamp: Timestamp(timestamp),
+            offset,
+            leader_epoch: header.leader_epoch,
+        };
+        if header.is_log_append_time() {
+            return Ok((header.max_timestamp >= timestamp.0)
+                .then(|| found(header.max_timestamp, header.base_offset)));
+        }
+        let corrupt = || ReadError::Corrupt {
+            path: self.path(place.segment, Kind::Log),
+            at: place,
+        };
+        let bytes = self.batch_bytes(place, header).await?;
+        let view = BatchView::parse(&bytes).map_err(|_| corrupt())?;
+        let inflated;
+        let body = match view.codec().ok_or_else(corrupt)? {
+            Codec::None => view.body(),
+            codec => {
+                inflated =
+                    decompress(codec, view.body(), MAX_INFLATED_BYTES).map_err(|_| corrupt())?;
+                &inflated
+            }
+        };
+        for record in records(body, header.count) {
+            let record = record.map_err(|_| corrupt())?;
+            let time = header.base_timestamp.saturating_add(record.timestamp_delta);
+            if time >= timestamp.0 {
+                let offset = header.base_offset.plus(record.offset_delta.into());
+                return Ok(Some(found(time, offset)));
+            }
+        }
+        Ok(None)
+    }
+}

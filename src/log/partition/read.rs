@@ -1,0 +1,170 @@
+//! Reads: from memory at once, else by looking for the place in the file first.
+
+use std::rc::Rc;
+
+use crate::base::ids::Offset;
+use crate::log::format::names::Kind;
+use crate::log::partition::Partition;
+use crate::log::partition::error::{LogError, ReadError};
+use crate::log::partition::plan::{Part, ReadPlan};
+use crate::log::partition::state::{Located, Span, State};
+use crate::log::segment::{Access, BatchHeader, Place, SparseIndex};
+
+/// What a lookup in a file found.
+pub(super) struct Found {
+    pub(super) segment: Offset,
+    pub(super) position: u64,
+    pub(super) header: BatchHeader,
+    pub(super) index: Rc<SparseIndex>,
+}
+
+impl Partition {
+    /// Whole batches from the one that holds `from` on, of one segment, below `limit`, at most
+    /// `max_bytes`; with `at_least_one`, the first batch even if it is larger. `None` where only
+    /// the disk can tell the place: then [`Partition::read_cold`] does.
+    ///
+    /// # Errors
+    /// [`ReadError::OutOfRange`] below the start or above the log's end; the system's when the
+    /// segment's file cannot be opened.
+    pub fn read(
+        &self,
+        from: Offset,
+        max_bytes: u64,
+        limit: Offset,
+        at_least_one: bool,
+    ) -> Result<Option<ReadPlan>, ReadError> {
+        let state = self.state.borrow();
+        self.check_range(&state, from)?;
+        if from >= limit {
+            return Ok(Some(ReadPlan::default()));
+        }
+        let Some(limit) = state.limit_place(limit) else {
+            return Ok(None);
+        };
+        match state.locate(from) {
+            Located::Cold { .. } => Ok(None),
+            Located::End => Ok(Some(ReadPlan::default())),
+            Located::At {
+                segment,
+                position,
+                header,
+            } => {
+                let span = state.span(
+                    segment,
+                    position,
+                    &header,
+                    max_bytes,
+                    limit,
+                    at_least_one,
+                    None,
+                );
+                self.plan(&state, span).map(Some)
+            }
+        }
+    }
+
+    /// As [`Partition::read`], but reads the disk where it must to find the place.
+    ///
+    /// # Errors
+    /// As [`Partition::read`], and [`ReadError::Corrupt`] where the file has no batch.
+    pub async fn read_cold(
+        &self,
+        from: Offset,
+        max_bytes: u64,
+        limit: Offset,
+        at_least_one: bool,
+    ) -> Result<ReadPlan, ReadError> {
+        if let Some(plan) = self.read(from, max_bytes, limit, at_least_one)? {
+            return Ok(plan);
+        }
+        let limit_place = self.state.borrow().limit_place(limit);
+        let limit_place = match limit_place {
+            Some(place) => place,
+            None => match self.find(limit).await? {
+                Some(found) => Place::new(found.segment, found.position),
+                None => self.end_place(),
+            },
+        };
+        let Some(found) = self.find(from).await? else {
+            return Ok(ReadPlan::default());
+        };
+        let state = self.state.borrow();
+        self.check_range(&state, from)?;
+        let Some(i) = state.index_of(found.segment) else {
+            return Err(self.out_of_range(&state, from)); // deleted meanwhile
+        };
+        let span = state.span(
+            i,
+            found.position,
+            &found.header,
+            max_bytes,
+            limit_place,
+            at_least_one,
+            Some(&found.index),
+        );
+        self.plan(&state, span)
+    }
+
+    fn check_range(&self, state: &State, offset: Offset) -> Result<(), ReadError> {
+        if self.is_gone() {
+            return Err(ReadError::Gone);
+        }
+        match offset < state.log_start || offset > state.end() {
+            true => Err(self.out_of_range(state, offset)),
+            false => Ok(()),
+        }
+    }
+
+    fn out_of_range(&self, state: &State, asked: Offset) -> ReadError {
+        ReadError::OutOfRange {
+            asked,
+            start: state.log_start,
+            end: state.end(),
+        }
+    }
+
+    fn plan(&self, state: &State, span: Option<Span>) -> Result<ReadPlan, ReadError> {
+        let Some(span) = span else {
+            return Ok(ReadPlan::default());
+        };
+        let segment = &state.segments[span.segment];
+        let mut plan = ReadPlan {
+            bytes: span.to - span.from,
+            first_offset: Some(span.first_offset),
+            end: Place::new(segment.base, span.to),
+            ..ReadPlan::default()
+        };
+        let in_memory = segment.tail.start().clamp(span.from, span.to);
+        if span.from < in_memory {
+            let file = self.open_file(segment.base, Access::Read)?;
+            plan.parts.push(Part::File {
+                file,
+                position: span.from,
+                len: in_memory - span.from,
+            });
+        }
+        if in_memory < span.to {
+            segment.tail.share(in_memory, span.to, |part| {
+                plan.parts.push(Part::Memory(part))
+            });
+        }
+        Ok(plan)
+    }
+
+    /// A segment's file for that use.
+    pub(super) fn open_file(
+        &self,
+        base: Offset,
+        access: Access,
+    ) -> Result<crate::ring::File, LogError> {
+        let path = || self.path(base, Kind::Log);
+        self.context
+            .files
+            .open(self.id, base, access, path)
+            .map(|(file, _)| file)
+            .map_err(|source| LogError::Io {
+                path: path(),
+                source,
+            })
+    }
+}
