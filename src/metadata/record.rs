@@ -96,6 +96,14 @@ impl Record {
         }
     }
 
+    /// True if shards must learn of it: topics came, went or changed.
+    pub fn changes_topics(&self) -> bool {
+        matches!(
+            self,
+            Record::Topic(_) | Record::TopicRemoved { .. } | Record::TopicConfig { .. }
+        )
+    }
+
     /// Appends the record.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.kind().to_be_bytes());

@@ -1,6 +1,6 @@
 //! CreateTopics.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::draft::{Draft, Refusal};
 use super::names::validate_topic_name;
@@ -82,14 +82,17 @@ impl Draft {
         mut ids: impl FnMut() -> Uuid,
     ) -> Vec<TopicCreation> {
         let too_many = self.too_many_partitions(topics);
-        let mut answered = BTreeSet::new();
-        let mut out = Vec::with_capacity(topics.len());
+        let mut times: BTreeMap<&str, u32> = BTreeMap::new();
         for topic in topics {
-            if !answered.insert(topic.name.as_str()) {
+            *times.entry(&topic.name).or_default() += 1;
+        }
+        let mut out = Vec::with_capacity(times.len());
+        for topic in topics {
+            // answered once, at its first place
+            let Some(times) = times.remove(topic.name.as_str()) else {
                 continue;
-            }
-            let twice = topics.iter().filter(|t| t.name == topic.name).count() > 1;
-            let result = if twice {
+            };
+            let result = if times > 1 {
                 Err(Refusal::new(
                     ErrorCode::InvalidRequest,
                     "Duplicate topic name.",
@@ -177,6 +180,9 @@ impl Draft {
     }
 
     fn overrides(&self, topic: &NewTopic) -> Result<BTreeMap<String, String>, Refusal> {
+        if topic.configs.is_empty() {
+            return Ok(BTreeMap::new());
+        }
         let invalid = |message| Refusal::new(ErrorCode::InvalidConfig, message);
         let mut overrides = BTreeMap::new();
         for (name, value) in &topic.configs {

@@ -1,12 +1,14 @@
 //! DeleteTopics.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::draft::{Draft, Refusal};
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::{TopicId, Uuid};
 use crate::metadata::record::Record;
 
 /// A topic as a client names it: by name or by id, the other being `None` and zero.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TopicRef {
     /// By name.
     pub name: Option<String>,
@@ -48,22 +50,19 @@ impl Draft {
         }
         let found: Vec<Result<Deleted, Refusal>> =
             topics.iter().map(|asked| self.find(asked)).collect();
+        // how often each is named, in whatever way: by its id where there is one
+        let mut times: BTreeMap<Named, u32> = BTreeMap::new();
+        for (asked, result) in topics.iter().zip(&found) {
+            *times.entry(named(asked, result)).or_default() += 1;
+        }
+        let mut answered = BTreeSet::new();
         let mut out: Vec<TopicDeletion> = Vec::with_capacity(topics.len());
         for (asked, result) in topics.iter().zip(&found) {
-            // one that is named twice, in whatever way, is not deleted at all
-            if out.iter().any(|o| o.asked == *asked) {
+            if !answered.insert(asked) {
                 continue;
             }
-            let same = |other: &Result<Deleted, Refusal>| match (result, other) {
-                (Ok(a), Ok(b)) => a.id == b.id,
-                _ => false,
-            };
-            let times = match result {
-                Ok(_) => found.iter().filter(|other| same(other)).count(),
-                Err(_) => topics.iter().filter(|other| *other == asked).count(),
-            };
             let well_formed = asked.name.is_some() == asked.id.is_zero();
-            let result = if times > 1 && well_formed {
+            let result = if times[&named(asked, result)] > 1 && well_formed {
                 Err(Refusal::new(
                     ErrorCode::InvalidRequest,
                     match asked.name {
@@ -109,5 +108,15 @@ impl Draft {
             id: topic.id,
             name: topic.name.to_string(),
         })
+    }
+}
+
+/// What a request means by a name or an id: the topic it found, or what it asked for.
+type Named<'a> = (TopicId, Option<&'a str>);
+
+fn named<'a>(asked: &'a TopicRef, result: &Result<Deleted, Refusal>) -> Named<'a> {
+    match result {
+        Ok(deleted) => (deleted.id, None),
+        Err(_) => (asked.id, asked.name.as_deref()),
     }
 }
