@@ -22,6 +22,9 @@ fn checksums(c: &mut Criterion) {
     group.bench_function("crc32c", |b| {
         b.iter(|| crc32c::crc32c_combine(0x1234_5678, 0x9abc_def0, 65_536));
     });
+    group.bench_function("corelane", |b| {
+        b.iter(|| corelane::base::checksum::crc32c_combine(0x1234_5678, 0x9abc_def0, 65_536));
+    });
     group.bench_function("crc-fast", |b| {
         b.iter(|| {
             crc_fast::checksum_combine(
