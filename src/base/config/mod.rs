@@ -12,6 +12,8 @@ mod listener;
 mod listing;
 mod load;
 mod property;
+#[cfg(test)]
+mod readme;
 mod spec;
 mod syntax;
 mod table;

@@ -237,7 +237,8 @@ pub(super) const TABLE: &[Property] = &[
         Kind::Choice(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]),
         "producer",
         "Codec in which batches are stored; producer keeps the one they came in.",
-    ),
+    )
+    .later(),
     topic_default(
         "compression.gzip.level",
         "compression.gzip.level",
