@@ -1,0 +1,293 @@
+//! Cases about the broker as a whole: Kafka's own tools, the view of its lanes, a clean stop.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::client::{CODECS, Client, Reading, Record, Sending};
+use crate::kcat::Kcat;
+use crate::records::numbered;
+use crate::stage::{Kind, Stage, compare};
+use crate::support::broker::is_kafka;
+use crate::support::kafka::{tool, tool_output};
+
+const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
+
+/// kafka-topics creates, describes, lists and deletes, and reports what it must not do.
+pub fn kafka_topics_manages_topics(stage: &mut Stage) -> Result<()> {
+    let bootstrap = stage.bootstrap();
+    let topics = |args: &[&str]| {
+        let mut all = vec!["--bootstrap-server", &bootstrap];
+        all.extend(args);
+        tool_output(TOPICS, &all)
+    };
+    let ok = |args: &[&str]| -> Result<String> {
+        let output = topics(args)?;
+        ensure!(
+            output.status.success(),
+            "{args:?}: {}{}",
+            output.text(),
+            output.stderr
+        );
+        Ok(output.text())
+    };
+    ok(&[
+        "--create",
+        "--topic",
+        "by-tool",
+        "--partitions",
+        "3",
+        "--replication-factor",
+        "1",
+        "--config",
+        "retention.ms=123456789",
+    ])?;
+    let text = ok(&["--describe", "--topic", "by-tool"])?;
+    ensure!(text.contains("PartitionCount: 3"), "described as {text}");
+    ensure!(text.contains("ReplicationFactor: 1"), "described as {text}");
+    let lines = text.lines().filter(|l| l.contains("Partition: ")).count();
+    ensure!(lines == 3, "described as {text}");
+    ensure!(
+        ok(&["--list"])?.lines().any(|l| l == "by-tool"),
+        "not listed"
+    );
+
+    let refused = |args: &[&str], reason: &str| -> Result<()> {
+        let output = topics(args)?;
+        let text = output.text() + &output.stderr;
+        ensure!(!output.status.success(), "{args:?} succeeded: {text}");
+        ensure!(
+            text.contains(reason),
+            "{args:?} was refused for another reason: {text}"
+        );
+        Ok(())
+    };
+    refused(&["--create", "--topic", "by-tool"], "already exists")?;
+    let three = ["--create", "--topic", "three", "--replication-factor", "3"];
+    refused(&three, "eplication")?;
+
+    ok(&["--delete", "--topic", "by-tool"])?;
+    ensure!(
+        !ok(&["--list"])?.lines().any(|l| l == "by-tool"),
+        "still listed"
+    );
+    refused(&["--describe", "--topic", "by-tool"], "does not exist")?;
+    // the name is free again, and what was there is gone
+    ok(&["--create", "--topic", "by-tool"])?;
+    let bounds = stage.librdkafka().bounds("by-tool", 0)?;
+    ensure!(bounds == (0, 0), "a new topic has the bounds {bounds:?}");
+    Ok(())
+}
+
+/// kafka-get-offsets gives first, last, by time and the newest timestamp's.
+pub fn kafka_get_offsets_agrees(stage: &mut Stage) -> Result<()> {
+    let topic = stage.topic("get-offsets", 2, &[])?;
+    let mut records = numbered(40);
+    records[17].timestamp += 1_000_000; // the newest one is not the last
+    stage
+        .librdkafka()
+        .produce(&Sending::plain(&topic, 0, &records))?;
+    let newer = (records[20].timestamp + 1).to_string();
+    for (time, first, second) in [
+        ("earliest", "0", "0"),
+        ("latest", "40", "0"),
+        ("max-timestamp", "17", ""),
+        (newer.as_str(), "17", ""),
+    ] {
+        let text = tool(
+            "org.apache.kafka.tools.GetOffsetShell",
+            &[
+                "--bootstrap-server",
+                &stage.bootstrap(),
+                "--topic",
+                &topic,
+                "--time",
+                time,
+            ],
+        )?;
+        let right = format!("{topic}:0:{first}");
+        ensure!(text.lines().any(|l| l == right), "--time {time}: {text}");
+        // a partition without records has no line, or one without an offset
+        if !second.is_empty() {
+            let right = format!("{topic}:1:{second}");
+            ensure!(text.lines().any(|l| l == right), "--time {time}: {text}");
+        }
+    }
+    Ok(())
+}
+
+/// kafka-producer-perf-test gets all of its records through.
+pub fn kafka_producer_perf_test_runs(stage: &mut Stage) -> Result<()> {
+    let topic = stage.topic("perf", 4, &[])?;
+    let properties = format!("bootstrap.servers={}", stage.bootstrap());
+    let text = tool(
+        "org.apache.kafka.tools.ProducerPerformance",
+        &[
+            "--topic",
+            &topic,
+            "--num-records",
+            "30000",
+            "--record-size",
+            "1000",
+            "--throughput",
+            "-1",
+            "--producer-props",
+            &properties,
+            "compression.type=none",
+        ],
+    )?;
+    ensure!(text.contains("30000 records sent"), "{text}");
+    let mut client = stage.librdkafka();
+    let ends = (0..4)
+        .map(|p| Ok(client.bounds(&topic, p)?.1))
+        .sum::<Result<i64>>()?;
+    ensure!(ends == 30_000, "{ends} records are there");
+    Ok(())
+}
+
+/// kafka-broker-api-versions reads the list of APIs.
+pub fn kafka_broker_api_versions_reads_the_list(stage: &mut Stage) -> Result<()> {
+    let text = tool(
+        "org.apache.kafka.tools.BrokerApiVersionsCommand",
+        &["--bootstrap-server", &stage.bootstrap()],
+    )?;
+    for api in [
+        "Produce(0): 0 to",
+        "Fetch(1): 4 to",
+        "ListOffsets(2): 1 to",
+        "Metadata(3): 0 to",
+    ] {
+        ensure!(text.contains(api), "no {api:?} in {text}");
+    }
+    Ok(())
+}
+
+/// A client that is known to keep one leader a connection sees `lanes` nodes, all others one.
+pub fn lanes_are_shown_to_clients_that_can_use_them(stage: &mut Stage, lanes: usize) -> Result<()> {
+    let topic = stage.topic("lanes", 8, &[])?;
+    let lanes = if is_kafka() { 1 } else { lanes };
+    let seen = stage.librdkafka().nodes_and_leaders(&topic)?;
+    ensure!(
+        seen == (lanes, lanes),
+        "librdkafka sees (nodes, leaders) {seen:?}, not {lanes}"
+    );
+    if Kind::Kcat.missing().is_none() {
+        let nodes = Kcat::new(&stage.bootstrap()).nodes(&topic)?;
+        ensure!(nodes == 1, "kcat sees {nodes} nodes");
+    }
+    Ok(())
+}
+
+fn files(data: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(data)? {
+        let directory = entry?.path();
+        let name = directory
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
+        // not Kafka's own topics, nor those that are being deleted
+        if !directory.is_dir() || name.starts_with("__") || name.ends_with("-delete") {
+            continue;
+        }
+        for entry in fs::read_dir(&directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Runs kafka-dump-log over files of a kind; answers its text, which must hold no complaint.
+fn dump(data: &Path, extension: &str) -> Result<String> {
+    let found = files(data, extension)?;
+    if found.is_empty() {
+        return Ok(String::new());
+    }
+    let names: Vec<String> = found.iter().map(|p| p.display().to_string()).collect();
+    let output = tool_output(
+        "org.apache.kafka.tools.DumpLogSegments",
+        &["--deep-iteration", "--files", &names.join(",")],
+    )?;
+    let text = output.text();
+    let mut lines = output.stderr.lines().peekable();
+    let mut errors = Vec::new();
+    while let Some(line) = lines.next() {
+        // it expects the first offset of every file to be 0
+        let from_zero = lines.next_if(|next| next.starts_with("  -1 is followed by "));
+        if !line.starts_with("SLF4J") && from_zero.is_none() {
+            errors.push(line);
+        }
+    }
+    ensure!(
+        output.status.success() && errors.is_empty(),
+        "kafka-dump-log: {errors:?}"
+    );
+    for complaint in [
+        "Found timestamp mismatch",
+        "Found out of order timestamp",
+        "Index timestamp:",
+        "Non-consecutive offsets",
+        "Mismatches in",
+        "isvalid: false",
+        "isValid: false",
+        "skipping",
+        "invalid bytes at the end",
+        "corrupt",
+    ] {
+        if let Some(line) = text.lines().find(|l| l.contains(complaint)) {
+            bail!("kafka-dump-log of *.{extension} complains: {line}");
+        }
+    }
+    Ok(text)
+}
+
+/// After SIGTERM Kafka's own reader finds every file in order, and the next start serves all that
+/// was there and goes on behind it.
+pub fn a_clean_stop_leaves_what_kafka_reads(stage: &mut Stage) -> Result<()> {
+    let more = stage.topic("goes-on", 1, &[])?;
+    stage
+        .librdkafka()
+        .produce(&Sending::plain(&more, 0, &numbered(10)))?;
+    stage.stop()?;
+    if Kind::Java.missing().is_none() {
+        let data = stage.setup().data();
+        let text = dump(&data, "log")?;
+        let codecs: BTreeSet<&str> = text
+            .split_whitespace()
+            .skip_while(|w| *w != "compresscodec:")
+            .collect();
+        let asked = stage.kept.keys().any(|topic| topic.starts_with("codec-"));
+        for codec in CODECS {
+            ensure!(!asked || codecs.contains(codec), "no batch in {codec}");
+        }
+        let payloads = text.matches("| offset: ").count();
+        let kept: usize = stage.kept.values().map(Vec::len).sum();
+        ensure!(
+            payloads >= kept,
+            "{payloads} records in the segments, {kept} were written"
+        );
+        for extension in ["index", "timeindex", "snapshot"] {
+            dump(&data, extension)?;
+        }
+    }
+    stage.start()?;
+    let mut client = stage.librdkafka();
+    for (topic, expected) in &stage.kept {
+        let seen = client.consume(&Reading::new(topic, 0, expected.len()))?;
+        compare(Kind::Librdkafka, topic, &seen, expected)?;
+    }
+    let acked = client.produce(&Sending::plain(&more, 0, &[Record::of("after the stop")]))?;
+    ensure!(
+        acked == [10],
+        "the next record was acknowledged at {acked:?}"
+    );
+    let (first, end) = client.bounds(&more, 0).context("bounds after the stop")?;
+    ensure!((first, end) == (0, 11), "the bounds are {first} and {end}");
+    stage.stop()
+}
