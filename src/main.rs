@@ -1,5 +1,5 @@
 //! The one binary: see `corelane --help`.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    corelane::cli::run()
 }

@@ -1,1 +1,18 @@
-//! To come.
+//! The command line: arguments in, exit codes out.
+//!
+//! `serve` starts the shards; everything else is a client of a broker, or reads files. Nothing
+//! here runs on a shard, so plain threads, blocking sockets and the system's clock are in place.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod args;
+mod client;
+mod config;
+mod consume;
+mod output;
+mod payload;
+mod produce;
+mod run;
+mod send;
+mod topic;
+
+pub use run::run;

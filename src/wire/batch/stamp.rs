@@ -19,8 +19,7 @@ pub fn stamp(batch: &mut [u8], base_offset: Offset, leader_epoch: LeaderEpoch) {
 }
 
 /// Writes the largest timestamp, and that it is the append's or the producer's. The checksum
-/// follows without a second pass over the records: it is linear, so the part of what stays is
-/// taken out of the old one. The 61 bytes of the header are enough; the checksum must have been
+/// follows without a second pass over the records, since it is linear. The 61 bytes of the header are enough; the checksum must have been
 /// right.
 ///
 /// # Panics
@@ -30,8 +29,7 @@ pub fn restamp(batch: &mut [u8], max_timestamp: Timestamp, log_append_time: bool
     let number = |at: usize| u32::from_be_bytes(batch[at..at + 4].try_into().expect("4 bytes"));
     let total = number(8) as usize + BATCH_LENGTH_END;
     let tail = total.checked_sub(HEAD.end).expect("a checked batch");
-    // combine(a, b, n) = shift(a, n) ^ b, so the checksum of what stays falls out of the whole
-    let stays = number(17) ^ crc32c_combine(crc32c(&batch[HEAD]), 0, tail);
+    let (before, sum_before) = (number(17), crc32c(&batch[HEAD]));
 
     let mut bits = i16::from_be_bytes([batch[21], batch[22]]);
     match log_append_time {
@@ -40,7 +38,9 @@ pub fn restamp(batch: &mut [u8], max_timestamp: Timestamp, log_append_time: bool
     }
     batch[21..23].copy_from_slice(&bits.to_be_bytes());
     batch[35..43].copy_from_slice(&max_timestamp.0.to_be_bytes());
-    let crc = crc32c_combine(crc32c(&batch[HEAD]), stays, tail);
+    // a sum of two runs is the first one, moved by the second one's length, xor the second: what
+    // changes in the first changes the whole by that, moved
+    let crc = crc32c_combine(sum_before ^ crc32c(&batch[HEAD]), before, tail);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
 }
 

@@ -1,0 +1,237 @@
+//! The arguments of all subcommands.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::wire::compress::Codec;
+
+/// A streaming broker for Linux that speaks the Apache Kafka protocol.
+#[derive(Debug, Parser)]
+#[command(
+    name = "corelane",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Write data as JSON, one object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// When to colour
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    pub color: Color,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make, list, describe and delete topics
+    Topic {
+        #[command(flatten)]
+        broker: Broker,
+        #[command(subcommand)]
+        action: TopicAction,
+    },
+    /// Produce the lines of standard input
+    Produce(Produce),
+    /// Write the records of a topic to standard output
+    Consume(Consume),
+    /// The properties that can be set
+    Config {
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+}
+
+/// Which broker to talk to.
+#[derive(Debug, Args)]
+pub struct Broker {
+    /// Addresses to begin with, separated by commas
+    #[arg(
+        short,
+        long,
+        value_name = "HOST:PORT",
+        env = "CORELANE_BOOTSTRAP",
+        default_value = "127.0.0.1:9092",
+        value_delimiter = ','
+    )]
+    pub bootstrap: Vec<String>,
+    /// Give up after so many seconds without an answer
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub timeout: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(s) if s > 0.0 && s <= 86_400.0 => Ok(Duration::from_secs_f64(s)),
+        _ => Err("a number of seconds above 0, at most a day".into()),
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TopicAction {
+    /// Make topics
+    Create {
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// How many partitions [default: num.partitions of the broker]
+        #[arg(short, long, value_parser = clap::value_parser!(i32).range(1..))]
+        partitions: Option<i32>,
+        /// How many machines hold each [default: default.replication.factor of the broker]
+        #[arg(short, long, value_parser = clap::value_parser!(i16).range(1..))]
+        replication_factor: Option<i16>,
+        /// A setting of the topics, as in retention.ms=3600000
+        #[arg(short, long = "config", value_name = "KEY=VALUE", value_parser = pair)]
+        configs: Vec<(String, String)>,
+        /// Only check, make nothing
+        #[arg(long)]
+        validate_only: bool,
+    },
+    /// List all topics
+    List,
+    /// Show partitions, leaders and offsets of topics
+    Describe { names: Vec<String> },
+    /// Delete topics
+    Delete {
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Produce {
+    #[command(flatten)]
+    pub broker: Broker,
+    pub topic: String,
+    /// What stands between key and value; without it lines have no key
+    #[arg(short, long, value_name = "TEXT")]
+    pub key_separator: Option<String>,
+    /// A header of every record; more than one may be given
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = pair)]
+    pub headers: Vec<(String, String)>,
+    /// Send to this partition [default: by the key, or in turn]
+    #[arg(short, long)]
+    pub partition: Option<i32>,
+    /// How batches are compressed: none, gzip, snappy, lz4, zstd
+    #[arg(short = 'z', long, default_value = "none")]
+    pub codec: Codec,
+    /// What to wait for: the flush and all replicas, the leader's write, nothing
+    #[arg(short, long, value_enum, default_value = "all")]
+    pub acks: Acks,
+    /// Most bytes of a batch, uncompressed
+    #[arg(long, value_name = "BYTES", default_value = "262144")]
+    pub batch_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Acks {
+    All,
+    #[value(name = "1")]
+    Leader,
+    #[value(name = "0")]
+    None,
+}
+
+impl Acks {
+    pub fn code(self) -> i16 {
+        match self {
+            Acks::All => -1,
+            Acks::Leader => 1,
+            Acks::None => 0,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Consume {
+    #[command(flatten)]
+    pub broker: Broker,
+    pub topic: String,
+    /// Read only this partition; more than one may be given [default: all]
+    #[arg(short, long = "partition", value_name = "PARTITION")]
+    pub partitions: Vec<i32>,
+    /// Where to begin: earliest, latest, or an offset
+    #[arg(short, long, default_value = "earliest")]
+    pub offset: StartOffset,
+    /// End after so many records
+    #[arg(short = 'n', long)]
+    pub count: Option<u64>,
+    /// Go on at the end and wait for more
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Write keys before values, with this between them
+    #[arg(short, long, value_name = "TEXT")]
+    pub key_separator: Option<String>,
+    /// Write headers before keys and values
+    #[arg(short = 'H', long)]
+    pub headers: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartOffset {
+    Earliest,
+    Latest,
+    At(i64),
+}
+
+impl std::str::FromStr for StartOffset {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<StartOffset, String> {
+        match text {
+            "earliest" => Ok(StartOffset::Earliest),
+            "latest" => Ok(StartOffset::Latest),
+            number => match number.parse() {
+                Ok(n) if n >= 0 => Ok(StartOffset::At(n)),
+                _ => Err("earliest, latest, or a number from 0 on".into()),
+            },
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigAction {
+    /// List properties with their type, default and meaning
+    List {
+        /// Only those whose name holds this text
+        filter: Option<String>,
+        /// Only what topics have
+        #[arg(long)]
+        topic: bool,
+    },
+}
+
+/// `key=value`.
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("name=value was expected".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}
