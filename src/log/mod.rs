@@ -2,6 +2,7 @@
 
 pub mod append;
 pub mod cache;
+pub mod commit;
 pub mod epochs;
 pub mod format;
 pub mod journal;

@@ -73,7 +73,7 @@ struct RawItem {
     last_offset: I64,
     len: U32,
     crc: U32,
-    spare: U64,
+    durable_position: U64,
 }
 
 const _: () = assert!(size_of::<RawHeader>() == HEADER_BYTES);
@@ -289,6 +289,8 @@ pub struct Item {
     pub base_offset: Offset,
     /// Last offset of the batch.
     pub last_offset: Offset,
+    /// POINTER: the segment is durable up to here, in bytes.
+    pub durable_position: u64,
     /// Bytes of data in this entry.
     pub len: u32,
     /// DATA: the batch's own CRC, over its bytes from 21 on. Else over the item's data.
@@ -311,7 +313,7 @@ impl Item {
             last_offset: self.last_offset.0.into(),
             len: self.len.into(),
             crc: self.crc.into(),
-            spare: 0.into(),
+            durable_position: self.durable_position.into(),
         };
         let mut bytes = [0; ITEM_BYTES];
         bytes.copy_from_slice(raw.as_bytes());
@@ -334,6 +336,7 @@ impl Item {
             position: raw.position.get(),
             base_offset: Offset(raw.base_offset.get()),
             last_offset: Offset(raw.last_offset.get()),
+            durable_position: raw.durable_position.get(),
             len: raw.len.get(),
             crc: raw.crc.get(),
         })
@@ -449,6 +452,7 @@ mod tests {
             position: 77,
             base_offset: Offset(123),
             last_offset: Offset(125),
+            durable_position: 0,
             len: 70,
             crc: 0,
         }

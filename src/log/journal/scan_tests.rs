@@ -56,6 +56,7 @@ impl Ring {
             position: 0,
             base_offset: Offset(0),
             last_offset: Offset(0),
+            durable_position: 0,
             len: data.len() as u32,
             crc: crc32c(data),
         };

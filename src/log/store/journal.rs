@@ -1,0 +1,389 @@
+//! One journal of one shard: the thin shell around its ring file. Appends fill the open group; one
+//! task writes group after group (`commits`), another one brings bytes to the segments and frees
+//! the ring (`checkpoint`).
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::ids::{PartitionKey, Uuid};
+use crate::base::limits::PAGE_BYTES;
+use crate::base::time::Monotonic;
+use crate::log::append::StorageError;
+use crate::log::commit::group::{Address, Group};
+use crate::log::commit::space::{RingSpace, SlotId};
+use crate::log::journal::entry::EntryKind;
+use crate::log::journal::properties::ring_file;
+use crate::log::journal::superblock::{JournalKind, RING_START, Superblock, TableRef};
+use crate::log::store::config::{JournalSize, LogConfig};
+use crate::log::store::counts::Counts;
+use crate::log::store::directory::{Directory, FreeJournal};
+use crate::log::store::slot::Slot;
+use crate::log::store::ticket::Ticket;
+use crate::ring::buf::{Buf, BufMut};
+use crate::ring::driver::{Chain, OpenOptions};
+use crate::ring::sync::Event;
+use crate::ring::{File, Ring};
+
+/// No entry is larger, whatever the ring: a larger one delays those who wait for it.
+const MAX_ENTRY_BYTES: u64 = 2 << 20;
+/// The smallest ring: an eighth of it is an entry, which must take a batch below the bypass.
+pub(crate) const MIN_RING_BYTES: u64 = 4 << 20;
+/// The largest ring that grows by itself.
+const MAX_AUTO_BYTES: u64 = 1 << 30;
+/// Pre-written at a time.
+const ZERO_BYTES: usize = 1 << 20;
+
+/// What the journal must know of the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub bypass_bytes: usize,
+    pub undrained_bytes: u64,
+    pub reserved_disk_bytes: u64,
+    pub flush_interval: Duration,
+    /// The ring may grow up to so many bytes.
+    pub max_ring_bytes: u64,
+}
+
+/// See the module.
+pub(crate) struct Journal {
+    pub ring: Ring,
+    /// Counted from 1 on this shard.
+    pub index: u32,
+    pub directory: Arc<Directory>,
+    pub id: Uuid,
+    pub kind: JournalKind,
+    pub file: File,
+    pub limits: Limits,
+    pub state: RefCell<State>,
+    /// The open group has something to write.
+    pub work: Event,
+    /// A group was written or flushed; by its number modulo 4.
+    pub groups: [Event; 4],
+    /// Space, marks of partitions, or who is busy with a file changed.
+    pub progress: Event,
+    /// Something may want to be drained.
+    pub drain: Event,
+    pub counts: Counts,
+}
+
+/// All that changes, never borrowed across an await.
+pub(crate) struct State {
+    pub space: RingSpace,
+    pub open: Group,
+    pub spare: Vec<Group>,
+    /// Numbers of the newest group written, and flushed.
+    pub written: u64,
+    pub flushed: u64,
+    /// Sequence of the newest durable entry.
+    pub durable: u64,
+    pub slots: Vec<Option<Slot>>,
+    pub superblock: Superblock,
+    pub table: TableRef,
+    /// Bytes of the table file's first, full part.
+    pub table_full: u64,
+    /// Deleted partitions that the table does not say so of yet.
+    pub dropped: Vec<(PartitionKey, u32)>,
+    /// Directories of deleted partitions, with the sequence after which they may go.
+    pub doomed: Vec<(u64, PathBuf)>,
+    /// Partitions with enough whole pages to drain.
+    pub ready: VecDeque<SlotId>,
+    /// Partitions whose files wait for a flush.
+    pub dirty: Vec<SlotId>,
+    /// Bytes carried in this lap, which began at this count of placed bytes.
+    pub carried: (u64, u64),
+    pub undrained: u64,
+    pub last_append: Monotonic,
+    pub sealed: bool,
+    /// The file is this long and the superblock says so: the ring may take it when it can.
+    pub grown: Option<u64>,
+    pub stopping: bool,
+    pub stopped_drains: bool,
+}
+
+impl Journal {
+    /// Takes an empty journal of an earlier run over, or makes one: ring pre-written and flushed,
+    /// then listed, then used.
+    pub async fn begin(
+        ring: &Ring,
+        index: u32,
+        directory: &Arc<Directory>,
+        kind: JournalKind,
+        config: &LogConfig,
+    ) -> io::Result<Rc<Journal>> {
+        let size = match config.journal_size {
+            JournalSize::Auto => config.journal_first_bytes,
+            JournalSize::Bytes(bytes) => bytes,
+        }
+        .max(MIN_RING_BYTES)
+        .next_multiple_of(PAGE_BYTES as u64);
+        let free = directory.take_free_journal();
+        let known = free.is_some();
+        let mut journal = free.unwrap_or_else(|| FreeJournal {
+            id: Uuid::from_random(ring.random(), ring.random()),
+            ring_end: RING_START,
+            position: RING_START,
+            sequence: 1,
+            previous_crc: 0,
+            update: 0,
+        });
+        let path = directory.path().join(ring_file(journal.id));
+        let file = ring.open(
+            &path,
+            OpenOptions {
+                write: true,
+                create: true,
+                direct: kind == JournalKind::Group,
+                ..OpenOptions::default()
+            },
+        )?;
+        file.try_lock()?;
+        let wanted = RING_START + size;
+        if journal.ring_end < wanted {
+            zero(ring, &file, journal.ring_end, wanted).await?;
+            journal.ring_end = wanted;
+        }
+        let superblock = Superblock {
+            journal: journal.id,
+            kind,
+            update: journal.update,
+            incarnation: directory.incarnation(),
+            ring_end: journal.ring_end,
+            position: RING_START,
+            sequence: journal.sequence,
+            previous_crc: journal.previous_crc,
+            first_crc: None,
+            durable_through: journal.sequence - 1,
+            table: TableRef::default(),
+            boot_id: ring.boot_id(),
+        };
+        let max_ring_bytes = match config.journal_size {
+            JournalSize::Auto => auto_limit(ring, directory),
+            JournalSize::Bytes(_) => 0,
+        };
+        let made = Rc::new(Journal {
+            ring: ring.clone(),
+            index,
+            directory: directory.clone(),
+            id: journal.id,
+            kind,
+            file,
+            limits: Limits {
+                bypass_bytes: config.bypass_bytes.min(size as usize / 16),
+                undrained_bytes: config.undrained_bytes,
+                reserved_disk_bytes: config.reserved_disk_bytes,
+                flush_interval: config.flush_interval,
+                max_ring_bytes,
+            },
+            state: RefCell::new(State {
+                space: RingSpace::new(
+                    RING_START,
+                    journal.ring_end,
+                    RING_START,
+                    journal.sequence,
+                    journal.previous_crc,
+                ),
+                open: Group {
+                    number: 1,
+                    kind: Some(EntryKind::Open),
+                    ..Group::default()
+                },
+                spare: Vec::new(),
+                written: 0,
+                flushed: 0,
+                durable: journal.sequence - 1,
+                slots: Vec::new(),
+                superblock: superblock.clone(),
+                table: TableRef::default(),
+                table_full: 0,
+                dropped: Vec::new(),
+                doomed: Vec::new(),
+                ready: VecDeque::new(),
+                dirty: Vec::new(),
+                carried: (0, 0),
+                undrained: 0,
+                last_append: ring.now(),
+                sealed: false,
+                grown: None,
+                stopping: false,
+                stopped_drains: false,
+            }),
+            work: Event::new(),
+            groups: Default::default(),
+            progress: Event::new(),
+            drain: Event::new(),
+            counts: Counts::default(),
+        });
+        made.write_superblock(superblock).await?;
+        if !known {
+            ring.sync_dir(directory.path()).await?;
+            directory.list_journal(ring, made.id).await?;
+        }
+        Ok(made)
+    }
+
+    /// A page-aligned buffer, from the arena while that has room.
+    pub fn buffer(&self, bytes: usize) -> BufMut {
+        let arena = self.ring.arena();
+        arena
+            .try_alloc(bytes)
+            .unwrap_or_else(|| BufMut::unbudgeted(bytes))
+    }
+
+    /// Where the entry after the newest one belongs.
+    pub fn address(&self, state: &State, position: u64) -> Address {
+        Address {
+            journal: self.id,
+            incarnation: self.directory.incarnation(),
+            position,
+            sequence: state.space.next_sequence(),
+            durable_through: state.durable,
+            previous_crc: state.space.last_crc(),
+        }
+    }
+
+    /// Writes both pages of the superblock, one after the other.
+    pub async fn write_superblock(&self, mut superblock: Superblock) -> io::Result<()> {
+        superblock.update += 1;
+        for page in 0..2 {
+            let mut buf = self.buffer(PAGE_BYTES);
+            buf[..PAGE_BYTES].copy_from_slice(&superblock.encode());
+            let chain = Chain::from_iter([buf.freeze(0..PAGE_BYTES)]);
+            self.file
+                .write_at(chain, page * PAGE_BYTES as u64)
+                .await?;
+            self.file.sync_data().await?;
+            self.counts.superblock_page();
+        }
+        self.state.borrow_mut().superblock = superblock;
+        Ok(())
+    }
+
+    /// The largest entry.
+    pub fn max_entry(&self, state: &State) -> u64 {
+        state.space.max_entry().min(MAX_ENTRY_BYTES)
+    }
+
+    /// Bytes that appends leave for what frees the ring: carried tails, pointers, deletions.
+    pub fn reserve(&self, state: &State) -> u64 {
+        state.space.capacity() / 8
+    }
+
+    /// Whether an item with so much data fits the open group and the ring.
+    pub fn room(&self, state: &State, data: usize, reserve: u64) -> bool {
+        let bytes = state.open.bytes_with(data);
+        (bytes <= self.max_entry(state) || state.open.is_empty())
+            && state.space.fits(bytes, reserve)
+    }
+
+    /// The group with this number is written, or flushed. Errors when the directory is offline.
+    pub async fn reached(&self, number: u64, flushed: bool) -> Result<(), StorageError> {
+        loop {
+            let wait = self.groups[number as usize & 3].wait();
+            if self.has_reached(number, flushed) {
+                return Ok(());
+            }
+            if self.directory.is_offline() {
+                return Err(self.directory.offline_error());
+            }
+            wait.await;
+        }
+    }
+
+    /// See [`Journal::reached`].
+    pub fn has_reached(&self, number: u64, flushed: bool) -> bool {
+        let state = self.state.borrow();
+        let reached = if flushed { state.flushed } else { state.written };
+        number <= reached
+    }
+
+    /// A ticket for the group that fills now.
+    pub fn ticket(&self, state: &State) -> Ticket {
+        Ticket {
+            journal: self.index,
+            slot: 0,
+            mark: state.open.number,
+        }
+    }
+
+    /// Wakes everybody who waits for anything here.
+    pub fn wake_all(&self) {
+        for event in &self.groups {
+            event.notify_all();
+        }
+        self.progress.notify_all();
+        self.drain.notify_all();
+        self.work.notify_all();
+    }
+
+    /// A write or flush failed: nothing more is written in this directory.
+    pub fn fail(&self, what: &str, error: &io::Error) {
+        self.directory.take_offline(&format!("{what}: {error}"));
+        let partitions: Vec<_> = {
+            let state = self.state.borrow();
+            state
+                .slots
+                .iter()
+                .flatten()
+                .map(|slot| slot.partition.clone())
+                .collect()
+        };
+        for partition in partitions {
+            partition.set_gone();
+        }
+        self.wake_all();
+    }
+
+    /// Makes the ring's file longer, if it may and should; the ring takes the pages at a moment
+    /// when its end is free.
+    pub async fn grow(&self) -> io::Result<()> {
+        let (from, mut superblock) = {
+            let state = self.state.borrow();
+            let half_full = state.space.used() * 2 > state.space.capacity();
+            if !half_full || state.grown.is_some() {
+                return Ok(());
+            }
+            (state.space.end(), state.superblock.clone())
+        };
+        let capacity = from - RING_START;
+        let to = RING_START + (capacity * 2).min(self.limits.max_ring_bytes);
+        if to <= from {
+            return Ok(());
+        }
+        zero(&self.ring, &self.file, from, to).await?;
+        superblock.ring_end = to;
+        self.write_superblock(superblock).await?;
+        self.state.borrow_mut().grown = Some(to);
+        Ok(())
+    }
+}
+
+fn auto_limit(ring: &Ring, directory: &Directory) -> u64 {
+    let share = ring
+        .space(directory.path())
+        .map_or(u64::MAX, |space| space.total_bytes / 64);
+    share.min(MAX_AUTO_BYTES) / PAGE_BYTES as u64 * PAGE_BYTES as u64
+}
+
+/// Writes zeros, so that later writes overwrite: a write into space that was only reserved makes
+/// the file system commit too.
+async fn zero(ring: &Ring, file: &File, from: u64, to: u64) -> io::Result<()> {
+    let mut buf = ring
+        .arena()
+        .try_alloc(ZERO_BYTES)
+        .unwrap_or_else(|| BufMut::unbudgeted(ZERO_BYTES));
+    buf.fill(0);
+    let zeros: Buf = buf.freeze(0..ZERO_BYTES);
+    let mut at = from;
+    while at < to {
+        let n = (to - at).min(ZERO_BYTES as u64) as usize;
+        file.write_at(Chain::from_iter([zeros.slice(0..n)]), at)
+            .await?;
+        at += n as u64;
+    }
+    file.sync_all().await
+}

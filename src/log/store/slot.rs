@@ -1,0 +1,75 @@
+//! A partition as its journal sees it.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::base::ids::{Offset, PartitionKey};
+use crate::log::commit::space::Pins;
+use crate::log::journal::entry::BATCH_HEADER_BYTES;
+use crate::log::partition::Partition;
+use crate::log::segment::Place;
+
+/// A batch that goes to its segment before the journal names it.
+#[derive(Clone, Debug)]
+pub(crate) struct Bypassed {
+    pub place: Place,
+    pub head: [u8; BATCH_HEADER_BYTES],
+    pub last_offset: Offset,
+    pub len: u32,
+}
+
+/// See the module.
+pub(crate) struct Slot {
+    pub partition: Rc<Partition>,
+    pub key: PartitionKey,
+    pub generation: u32,
+    /// The topic asks for the broker's time.
+    pub append_time: bool,
+    /// Entries that hold bytes of it which are in no segment.
+    pub pins: Pins,
+    /// Below it every byte is durable in its segments.
+    pub synced: Place,
+    /// Number of the newest group that it is in, its line there, and its bytes.
+    pub group: u64,
+    pub line: usize,
+    pub group_bytes: usize,
+    /// Its state is not in the table yet.
+    pub changed: bool,
+    /// Files or names of it wait for a flush.
+    pub dirty: bool,
+    /// Stands in the queue of those with enough whole pages.
+    pub queued: bool,
+    /// End of the tail that was carried last, and how often it was.
+    pub carried: (Place, u32),
+    /// Batches on the way past the journal; a task takes them while there are any.
+    pub bypass: VecDeque<Bypassed>,
+    pub bypassing: bool,
+}
+
+impl Slot {
+    pub fn new(partition: Rc<Partition>, generation: u32, append_time: bool) -> Slot {
+        let end = partition.end_place();
+        Slot {
+            key: partition.key(),
+            partition,
+            generation,
+            append_time,
+            pins: Pins::default(),
+            synced: end,
+            group: 0,
+            line: 0,
+            group_bytes: 0,
+            changed: false,
+            dirty: false,
+            queued: false,
+            carried: (end, 0),
+            bypass: VecDeque::new(),
+            bypassing: false,
+        }
+    }
+
+    /// Its line in the group that fills, if it has one.
+    pub fn line_in(&self, group: u64) -> Option<usize> {
+        (self.group == group).then_some(self.line)
+    }
+}
