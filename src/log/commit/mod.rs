@@ -5,6 +5,7 @@
 
 pub mod group;
 pub mod space;
+pub mod stamp;
 
 #[cfg(test)]
 mod space_tests;

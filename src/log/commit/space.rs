@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use crate::base::limits::PAGE_BYTES;
 use crate::log::segment::Place;
 
 /// Names a partition within one journal of one shard.
@@ -112,8 +113,10 @@ impl RingSpace {
         self.capacity() / 8
     }
 
+    /// The last page is kept for a SKIP, so that every wrap has one: a reader needs no other hint,
+    /// however the ring grew.
     fn skip(&self, len: u64) -> u64 {
-        match self.head + len > self.end {
+        match self.head + len + PAGE_BYTES as u64 > self.end {
             true => self.end - self.head,
             false => 0,
         }
@@ -162,7 +165,7 @@ impl RingSpace {
         self.placed += len;
         self.head += len;
         if self.head == self.end {
-            self.head = self.start;
+            self.head = self.start; // it was a SKIP
         }
         sequence
     }

@@ -13,31 +13,34 @@ fn place(position: u64) -> Place {
 }
 
 #[test]
-fn an_entry_never_wraps() {
+fn an_entry_never_wraps_and_a_wrap_always_has_a_skip() {
     let mut space = ring(8);
     for crc in 1..=3 {
         assert_eq!(space.placement(2 * PAGE).skip, None);
         space.push(2 * PAGE, crc, false);
     }
     space.free_before(3);
-    assert_eq!(
-        space.placement(3 * PAGE),
-        Placement {
-            skip: Some((8 * PAGE, 2 * PAGE)),
-            position: 2 * PAGE,
-        }
-    );
-    assert_eq!(space.placement(2 * PAGE).skip, None);
+    for pages in [2, 3] {
+        assert_eq!(
+            space.placement(pages * PAGE),
+            Placement {
+                skip: Some((8 * PAGE, 2 * PAGE)),
+                position: 2 * PAGE,
+            },
+            "two pages would fit, but not the skip behind them"
+        );
+    }
+    assert_eq!(space.placement(PAGE).skip, None);
     assert_eq!(space.push(2 * PAGE, 9, false), 4);
-    assert_eq!(space.placement(PAGE).position, 2 * PAGE, "exactly full");
+    assert_eq!(space.placement(PAGE).position, 2 * PAGE);
 }
 
 #[test]
 fn the_skipped_end_counts_as_used() {
     let mut space = ring(8);
     space.push(6 * PAGE, 1, false);
-    assert!(space.fits(2 * PAGE, 0));
-    assert!(!space.fits(3 * PAGE, 0));
+    assert!(space.fits(PAGE, 0));
+    assert!(!space.fits(2 * PAGE, 0));
     space.free_before(2);
     assert!(space.fits(6 * PAGE, 0));
     assert!(!space.fits(7 * PAGE, 0));
@@ -107,16 +110,18 @@ fn carried_bytes_hold_only_the_entry_that_carries_them() {
 #[test]
 fn a_ring_grows_only_while_its_entries_lie_in_one_piece() {
     let mut space = ring(4);
-    for _ in 0..4 {
+    for _ in 0..3 {
         space.push(PAGE, 0, false);
     }
-    assert!(!space.can_grow(), "the next entry stands at the beginning");
+    assert!(space.can_grow());
     space.free_before(3);
-    assert!(!space.can_grow());
+    let skip = space.placement(PAGE).skip.unwrap();
+    space.push(skip.1, 0, false);
+    space.push(PAGE, 0, false);
+    assert!(!space.can_grow(), "the newest entry stands before the oldest");
     space.free_before(5);
     assert!(space.can_grow());
-    space.push(PAGE, 0, false);
     space.grow(10 * PAGE);
     assert_eq!(space.capacity(), 8 * PAGE);
-    assert!(space.fits(7 * PAGE, 0));
+    assert!(space.fits(6 * PAGE, 0));
 }

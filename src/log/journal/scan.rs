@@ -17,7 +17,7 @@ use std::io;
 
 use crate::base::ids::Uuid;
 use crate::base::limits::PAGE_BYTES;
-use crate::log::journal::entry::{EntryHeader, EntryView, HeaderError};
+use crate::log::journal::entry::{EntryHeader, EntryKind, EntryView, HeaderError};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 const WINDOW_BYTES: usize = 1 << 20;
@@ -157,9 +157,6 @@ impl<'s, S: RingSource + ?Sized> Scanner<'s, S> {
         if self.ending.is_some() {
             return Ok(None);
         }
-        if self.position == self.start.ring_end {
-            self.position = self.start.ring_start;
-        }
         let Some((header, crc)) = self.header_in_chain()? else {
             self.ending = Some(self.judge()?);
             return Ok(None);
@@ -179,7 +176,10 @@ impl<'s, S: RingSource + ?Sized> Scanner<'s, S> {
         // a search for proof may have moved the window
         self.load(self.position, whole)?;
         let at = (self.position - self.window_at) as usize;
-        self.position += u64::from(header.entry_len);
+        self.position = match header.kind {
+            EntryKind::Skip => self.start.ring_start,
+            _ => self.position + u64::from(header.entry_len),
+        };
         self.sequence += 1;
         self.previous_crc = crc;
         self.entries += 1;

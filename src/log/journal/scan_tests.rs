@@ -88,7 +88,7 @@ impl Ring {
         self.previous_crc = crc;
         self.sequence += 1;
         self.at += len;
-        if self.at == self.bytes.len() as u64 {
+        if kind == EntryKind::Skip {
             self.at = START;
         }
     }
@@ -156,16 +156,17 @@ fn entries_are_read_in_order_and_across_the_wrap() {
 
 #[test]
 fn a_stale_lap_behind_the_end_is_not_replayed() {
-    let mut ring = Ring::new(3);
+    let mut ring = Ring::new(4);
     for n in 0..3 {
         ring.entry(&[n; 10], 0);
     }
+    ring.put(EntryKind::Skip, b"", b"", 0, Some(4096));
     let mut start = ring.start();
     (start.position, start.sequence, start.previous_crc) =
         (ring.at, ring.sequence, ring.previous_crc);
-    ring.entry(b"second lap", 3);
+    ring.entry(b"second lap", 4);
     let (seen, verdict) = ring.scan(start);
-    assert_eq!(seen, [4]);
+    assert_eq!(seen, [5]);
     assert_eq!(verdict.ending, Ending::Whole);
 }
 

@@ -1,0 +1,78 @@
+//! Why a broker cannot start on its log directories.
+
+use std::io;
+use std::path::PathBuf;
+
+/// What the operator must set right before the broker starts.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another broker works there.
+    #[error("{dir} is in use: another broker holds its lock")]
+    Locked {
+        /// The log directory.
+        dir: PathBuf,
+    },
+    /// It belongs to another machine.
+    #[error("{dir} belongs to node.id={found}, this broker is node.id={expected}")]
+    WrongNode {
+        /// The log directory.
+        dir: PathBuf,
+        /// `node.id` of the configuration.
+        expected: i32,
+        /// `node.id` of its `meta.properties`.
+        found: i32,
+    },
+    /// It belongs to another cluster.
+    #[error("{dir} belongs to cluster {found}, this broker to {expected}")]
+    WrongCluster {
+        /// The log directory.
+        dir: PathBuf,
+        /// The cluster of the other directories, or of the configuration.
+        expected: String,
+        /// `cluster.id` of its `meta.properties`.
+        found: String,
+    },
+    /// Two entries of `log.dirs` are one directory.
+    #[error("{dir} has the same directory.id as another of log.dirs: one is a copy or a link")]
+    Twice {
+        /// The log directory.
+        dir: PathBuf,
+    },
+    /// It holds partitions, but was not written by this broker.
+    #[error(
+        "{dir} holds partitions but no {missing}: it is another broker's directory, or a mount is missing"
+    )]
+    Foreign {
+        /// The log directory.
+        dir: PathBuf,
+        /// The file that is not there.
+        missing: &'static str,
+    },
+    /// A file that cannot be right.
+    #[error("{path}: {what}")]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The operating system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// None is left.
+    #[error("every log directory is offline; the first: {0}")]
+    AllOffline(String),
+}
+
+impl OpenError {
+    /// For `map_err`.
+    pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> OpenError {
+        let path = path.into();
+        move |source| OpenError::Io { path, source }
+    }
+}

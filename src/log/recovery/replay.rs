@@ -1,0 +1,198 @@
+//! Base, then tables, then entries, in order, on state in memory: files are judged and cut only
+//! after the whole replay. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::ids::PartitionKey;
+use crate::log::journal::entry::{EntryView, Item, ItemKind};
+use crate::log::journal::table::{Record, Table};
+use crate::log::partition::{PartitionFacts, Recovering};
+use crate::log::segment::Place;
+
+/// A partition under way.
+#[derive(Debug)]
+pub(super) struct Replaying {
+    pub topic: String,
+    pub generation: u32,
+    pub state: Recovering,
+    pub damaged: Option<String>,
+    /// The journal that wrote about it in the last run.
+    pub journal: Option<usize>,
+}
+
+/// Everything that a directory's base, tables and journals say.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    pub partitions: BTreeMap<PartitionKey, Replaying>,
+    pub dropped: BTreeSet<PartitionKey>,
+    /// Items about partitions that nothing names.
+    pub unknown: BTreeSet<PartitionKey>,
+    pub items: u64,
+}
+
+impl Replay {
+    /// Takes a base's or a journal's table in; later records of a partition replace earlier ones.
+    pub fn table(&mut self, journal: Option<usize>, table: Table) {
+        for record in table.records {
+            self.record(journal, record);
+        }
+    }
+
+    fn record(&mut self, journal: Option<usize>, record: Record) {
+        let newer = self
+            .partitions
+            .get(&record.key)
+            .is_none_or(|known| record.generation >= known.generation);
+        if !newer {
+            return;
+        }
+        match record.facts {
+            None => {
+                self.drop_partition(record.key);
+            }
+            Some(facts) => {
+                self.dropped.remove(&record.key);
+                self.partitions.insert(
+                    record.key,
+                    Replaying {
+                        topic: record.topic,
+                        generation: record.generation,
+                        state: Recovering::new(facts),
+                        damaged: None,
+                        journal,
+                    },
+                );
+            }
+        }
+    }
+
+    fn drop_partition(&mut self, key: PartitionKey) {
+        self.partitions.remove(&key);
+        self.unknown.remove(&key);
+        self.dropped.insert(key);
+    }
+
+    /// Takes an entry in. `now_ms` is when a segment that is begun here was created.
+    pub fn entry(&mut self, journal: usize, entry: &EntryView<'_>, now_ms: i64) {
+        let sequence = entry.header.sequence;
+        for item in entry.items() {
+            let Ok((item, data)) = item else {
+                // the list's CRC agrees: a newer broker's item
+                self.damage_journal(
+                    journal,
+                    &format!("entry {sequence} holds an item that this broker does not know"),
+                );
+                return;
+            };
+            self.items += 1;
+            self.item(journal, sequence, &item, data, now_ms);
+        }
+    }
+
+    fn item(&mut self, journal: usize, sequence: u64, item: &Item, data: &[u8], now_ms: i64) {
+        if self.dropped.contains(&item.key) {
+            return;
+        }
+        if item.kind == ItemKind::Drop {
+            self.drop_partition(item.key);
+            return;
+        }
+        if item.kind == ItemKind::Adopt && !self.partitions.contains_key(&item.key) {
+            let Ok(topic) = std::str::from_utf8(data) else {
+                self.unknown.insert(item.key);
+                return;
+            };
+            self.partitions.insert(
+                item.key,
+                Replaying {
+                    topic: topic.to_owned(),
+                    generation: item.generation,
+                    state: Recovering::new(PartitionFacts::empty(item.base_offset, now_ms)),
+                    damaged: None,
+                    journal: Some(journal),
+                },
+            );
+        }
+        let Some(partition) = self.partitions.get_mut(&item.key) else {
+            self.unknown.insert(item.key);
+            return;
+        };
+        partition.journal = Some(journal);
+        if partition.damaged.is_some() {
+            return;
+        }
+        if !item.holds(data) {
+            partition.damaged = Some(format!(
+                "bytes of entry {sequence} of its journal are rotten (offsets {} to {})",
+                item.base_offset, item.last_offset
+            ));
+            return;
+        }
+        let at = Place::new(item.segment, item.position);
+        let state = &mut partition.state;
+        let applied = match item.kind {
+            ItemKind::Data => state.batch(at, data),
+            ItemKind::Carry => {
+                state.bytes(at, data);
+                Ok(())
+            }
+            ItemKind::Pointer => {
+                state.pointer(at, data, Place::new(item.segment, item.durable_position))
+            }
+            ItemKind::Roll => {
+                state.roll(item.base_offset, now_ms);
+                Ok(())
+            }
+            ItemKind::Truncate => {
+                state.truncate(at, item.base_offset);
+                Ok(())
+            }
+            ItemKind::LogStart => {
+                state.log_start(item.base_offset);
+                Ok(())
+            }
+            ItemKind::Epoch => {
+                state.epoch(item.epoch, item.base_offset);
+                Ok(())
+            }
+            ItemKind::Adopt => {
+                partition.generation = partition.generation.max(item.generation);
+                Ok(())
+            }
+            ItemKind::Release | ItemKind::Drop => Ok(()),
+        };
+        if let Err(error) = applied {
+            partition.damaged = Some(format!("entry {sequence} of its journal: {error}"));
+        }
+    }
+
+    /// Entries of a journal are lost: whatever is not known to belong to another journal may have
+    /// been in them.
+    pub fn damage_journal(&mut self, journal: usize, reason: &str) {
+        for partition in self.partitions.values_mut() {
+            if partition.journal.is_none_or(|of| of == journal) {
+                partition
+                    .damaged
+                    .get_or_insert_with(|| reason.to_owned());
+            }
+        }
+    }
+
+    /// Marks partitions whose bytes do not reach from their files to their end.
+    pub fn check(&mut self) {
+        for partition in self.partitions.values_mut() {
+            if partition.damaged.is_none()
+                && let Err(error) = partition.state.check()
+            {
+                partition.damaged = Some(error.to_string());
+            }
+        }
+    }
+
+    /// The end of a partition, for tests and logs.
+    #[cfg(test)]
+    pub fn end(&self, key: &PartitionKey) -> Option<crate::base::ids::Offset> {
+        self.partitions.get(key).map(|p| p.state.end())
+    }
+}
+

@@ -1,0 +1,130 @@
+//! Brings what the replay found into the partitions' files: pending bytes at their exact places,
+//! files cut to what the log knows, directories made that a crash lost. All of it can be done
+//! again: the journals stay as they are until the new base is in place.
+
+use std::path::{Path, PathBuf};
+
+use super::error::OpenError;
+use super::identity::wait_for_lock;
+use super::opened::OpenedPartition;
+use super::replay::Replaying;
+use crate::base::ids::{LeaderEpoch, Offset, PartitionKey};
+use crate::log::format::names::{self, Kind};
+use crate::log::format::partition_metadata;
+use crate::log::store::LogConfig;
+use crate::ring::driver::OpenOptions;
+use crate::ring::{File, Ring};
+
+/// Settles one partition. Damage found on the way is in the result; an error is the disk's.
+pub(super) async fn settle(
+    ring: &Ring,
+    config: &LogConfig,
+    log_dir: &Path,
+    key: PartitionKey,
+    replayed: Replaying,
+) -> Result<OpenedPartition, OpenError> {
+    let dir = log_dir.join(names::partition_dir(&replayed.topic, key.partition));
+    let mut damaged = replayed.damaged;
+    if damaged.is_none() {
+        damaged = write_files(ring, config, &dir, key, &replayed.state).await?;
+    }
+    Ok(OpenedPartition {
+        key,
+        topic: replayed.topic,
+        dir,
+        generation: replayed.generation,
+        facts: replayed.state.finish(),
+        leader_epoch: LeaderEpoch::NONE,
+        damaged,
+    })
+}
+
+/// `Some` says what is wrong with the files; nothing was written then.
+async fn write_files(
+    ring: &Ring,
+    config: &LogConfig,
+    dir: &Path,
+    key: PartitionKey,
+    state: &crate::log::partition::Recovering,
+) -> Result<Option<String>, OpenError> {
+    if !ring.exists(dir) {
+        ring.create_dir_all(dir).map_err(OpenError::io(dir))?;
+    }
+    let metadata = dir.join(partition_metadata::FILE_NAME);
+    if !ring.exists(&metadata) {
+        write_now(ring, &metadata, &partition_metadata::encode(key.topic))?;
+    }
+    let files = ring.read_dir(dir).map_err(OpenError::io(dir))?;
+    let mut logs: Vec<(Offset, u64)> = files
+        .iter()
+        .filter_map(|entry| match names::parse_file(&entry.name) {
+            Some((base, Kind::Log)) => Some((base, entry.len)),
+            _ => None,
+        })
+        .collect();
+    logs.sort();
+    let drained = state.drained();
+    for segment in state.segments() {
+        let found = logs.iter().find(|(base, _)| *base == segment.base);
+        let in_file = match segment.base == drained.segment {
+            true => drained.position,
+            false => 0,
+        };
+        let len = found.map_or(0, |(_, len)| *len);
+        if len < in_file {
+            return Ok(Some(format!(
+                "segment {} has {len} bytes, {in_file} were durable",
+                segment.base
+            )));
+        }
+        let nothing_to_do = found.is_some() && len == segment.len && in_file == segment.len;
+        if nothing_to_do {
+            continue;
+        }
+        let path = names::file(dir, segment.base, Kind::Log);
+        let file = open(ring, &path)?;
+        wait_for_lock(ring, &file, &path, config).await?;
+        for (at, bytes) in state.pending() {
+            if at.segment == segment.base && at.position < segment.len {
+                let room = (segment.len - at.position).min(bytes.len() as u64) as usize;
+                file.write_now(&bytes[..room], at.position)
+                    .map_err(OpenError::io(&path))?;
+            }
+        }
+        let now = file.len().map_err(OpenError::io(&path))?;
+        if now != segment.len {
+            if now > segment.len {
+                tracing::info!(
+                    path = %path.display(), from = now, to = segment.len,
+                    "cutting bytes that no ack covered"
+                );
+            }
+            file.set_len(segment.len).map_err(OpenError::io(&path))?;
+        }
+    }
+    let newest = state.segments().last().map_or(Offset(0), |s| s.base);
+    for entry in &files {
+        if let Some((base, _)) = names::parse_file(&entry.name)
+            && base > newest
+        {
+            let path = dir.join(&entry.name);
+            tracing::info!(path = %path.display(), "removing a segment that no ack covered");
+            ring.remove_file(&path).map_err(OpenError::io(&path))?;
+        }
+    }
+    Ok(None)
+}
+
+fn open(ring: &Ring, path: &Path) -> Result<File, OpenError> {
+    let options = OpenOptions {
+        write: true,
+        create: true,
+        ..OpenOptions::default()
+    };
+    ring.open(path, options).map_err(OpenError::io(path))
+}
+
+fn write_now(ring: &Ring, path: &PathBuf, bytes: &[u8]) -> Result<(), OpenError> {
+    let file = open(ring, path)?;
+    file.write_now(bytes, 0).map_err(OpenError::io(path))
+}
