@@ -8,8 +8,9 @@ pub mod format;
 pub mod journal;
 pub mod partition;
 pub mod producers;
+pub mod recovery;
 pub mod segment;
 pub mod store;
 
 pub use append::{AppendError, Origin, StorageError};
-pub use store::LogConfig;
+pub use store::{Appended, LogConfig, LogStore, NewPartition, Ticket};

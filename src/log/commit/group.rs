@@ -79,6 +79,15 @@ impl<F: Fn(usize) -> BufMut> Buffers for F {
 }
 
 impl Group {
+    /// The first group of a run.
+    pub fn opening() -> Group {
+        Group {
+            number: 1,
+            kind: Some(EntryKind::Open),
+            ..Group::default()
+        }
+    }
+
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty() && self.kind.is_none()
@@ -318,10 +327,7 @@ mod tests {
         assert!(!group.is_empty());
         let bytes = sealed(&mut group);
         assert_eq!(bytes.len(), PAGE_BYTES);
-        assert_eq!(
-            EntryHeader::decode(&bytes).unwrap().0.kind,
-            EntryKind::Seal
-        );
+        assert_eq!(EntryHeader::decode(&bytes).unwrap().0.kind, EntryKind::Seal);
     }
 
     #[test]

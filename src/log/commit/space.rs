@@ -132,7 +132,10 @@ impl RingSpace {
     /// # Panics
     /// If it does not fit.
     pub fn placement(&self, len: u64) -> Placement {
-        assert!(self.fits(len, 0), "room is asked for before a group is made");
+        assert!(
+            self.fits(len, 0),
+            "room is asked for before a group is made"
+        );
         match self.skip(len) {
             0 => Placement {
                 skip: None,

@@ -118,7 +118,10 @@ fn a_ring_grows_only_while_its_entries_lie_in_one_piece() {
     let skip = space.placement(PAGE).skip.unwrap();
     space.push(skip.1, 0, false);
     space.push(PAGE, 0, false);
-    assert!(!space.can_grow(), "the newest entry stands before the oldest");
+    assert!(
+        !space.can_grow(),
+        "the newest entry stands before the oldest"
+    );
     space.free_before(5);
     assert!(space.can_grow());
     space.grow(10 * PAGE);

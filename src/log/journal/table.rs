@@ -49,6 +49,7 @@ struct RawRecord {
     generation: U32,
     name_len: U32,
     facts_len: U32,
+    damage_len: U32,
 }
 
 /// One partition in a table.
@@ -62,6 +63,8 @@ pub struct Record {
     pub topic: String,
     /// Its state; `None`: it was deleted.
     pub facts: Option<PartitionFacts>,
+    /// Why it cannot be served, until the operator has looked.
+    pub damaged: Option<String>,
 }
 
 /// Builds one block.
@@ -87,6 +90,7 @@ impl BlockBuilder {
         generation: u32,
         topic: &str,
         facts: Option<&PartitionFacts>,
+        damaged: Option<&str>,
     ) {
         let at = self.bytes.len();
         self.bytes.resize(at + RECORD_BYTES, 0);
@@ -95,16 +99,20 @@ impl BlockBuilder {
         if let Some(facts) = facts {
             facts.encode(&mut self.bytes);
         }
+        let facts_len = self.bytes.len() - facts_at;
+        let damaged = damaged.unwrap_or_default();
+        self.bytes.extend_from_slice(damaged.as_bytes());
         let raw = RawRecord {
             topic: key.topic.0,
             partition: key.partition.0.into(),
             generation: generation.into(),
             name_len: (topic.len() as u32).into(),
             facts_len: match facts {
-                Some(_) => (self.bytes.len() - facts_at) as u32,
+                Some(_) => facts_len as u32,
                 None => DROPPED,
             }
             .into(),
+            damage_len: (damaged.len() as u32).into(),
         };
         self.bytes[at..at + RECORD_BYTES].copy_from_slice(raw.as_bytes());
         self.records += 1;
@@ -264,11 +272,14 @@ fn decode_records(
         } else {
             raw.facts_len.get() as usize
         };
-        if name_len > TOPIC_NAME_BYTES || rest.len() < name_len || rest.len() - name_len < facts_len
-        {
+        let damage_len = raw.damage_len.get() as usize;
+        let whole = name_len as u64 + facts_len as u64 + damage_len as u64;
+        if name_len > TOPIC_NAME_BYTES || whole > rest.len() as u64 {
             return Err(broken());
         }
-        let topic = std::str::from_utf8(&rest[..name_len]).map_err(|_| broken())?;
+        let text = |bytes| std::str::from_utf8(bytes).map_err(|_| broken());
+        let topic = text(&rest[..name_len])?;
+        let damage = text(&rest[name_len + facts_len..][..damage_len])?;
         let facts = match dropped {
             true => None,
             false => Some(
@@ -284,8 +295,9 @@ fn decode_records(
             generation: raw.generation.get(),
             topic: topic.to_owned(),
             facts,
+            damaged: (damage_len > 0).then(|| damage.to_owned()),
         });
-        at += RECORD_BYTES + name_len + facts_len;
+        at += RECORD_BYTES + name_len + facts_len + damage_len;
     }
     match at == block.len() {
         true => Ok(()),
@@ -310,8 +322,8 @@ mod tests {
     fn block(n: i32, previous: u32) -> (Vec<u8>, u32) {
         let mut block = BlockBuilder::new();
         let facts = PartitionFacts::empty(Offset(n.into()), 5);
-        block.push(key(n), 2, "orders", Some(&facts));
-        block.push(key(n + 100), 0, "gone", None);
+        block.push(key(n), 2, "orders", Some(&facts), Some("rot"));
+        block.push(key(n + 100), 0, "gone", None, None);
         block.finish(OWNER, 9, false, previous)
     }
 
@@ -330,6 +342,8 @@ mod tests {
         assert_eq!(table.records.len(), 4);
         assert_eq!((table.incarnation, table.clean), (9, false));
         assert_eq!(table.records[0].topic, "orders");
+        assert_eq!(table.records[0].damaged.as_deref(), Some("rot"));
+        assert_eq!(table.records[1].damaged, None);
         assert_eq!(
             table.records[2].facts,
             Some(PartitionFacts::empty(Offset(2), 5))

@@ -91,18 +91,20 @@ impl Recovering {
         Ok(())
     }
 
-    /// A batch whose bytes are in its file already (bypass): only its header is needed. The
-    /// drained place advances to its end.
+    /// A batch that went past the journal: only its header is needed. Every byte of the log below
+    /// `durable` is in its file; a rest of the batch may follow with [`Recovering::bytes`].
     ///
     /// # Errors
     /// If it does not follow what is there.
-    pub fn pointer(&mut self, at: Place, header: &[u8]) -> Result<(), ReplayError> {
-        let len = self.header(at, header)?;
-        // only what lies before it in memory keeps the drained place back
-        if self.facts.drained == at {
-            self.facts.drained = at.plus(u64::from(len));
-        }
+    pub fn pointer(&mut self, at: Place, header: &[u8], durable: Place) -> Result<(), ReplayError> {
+        self.header(at, header)?;
+        self.facts.drained = self.facts.drained.max(durable);
         Ok(())
+    }
+
+    /// Every byte below this place is in its file.
+    pub fn drained(&self) -> Place {
+        self.facts.drained
     }
 
     fn header(&mut self, at: Place, bytes: &[u8]) -> Result<u32, ReplayError> {
@@ -353,13 +355,16 @@ mod tests {
     fn a_pointer_counts_as_drained() {
         let mut partition = fresh();
         let large = batch(0, 1, 5000, 0);
-        partition.pointer(place(0, 0), &large[..61]).unwrap();
+        partition
+            .pointer(place(0, 0), &large[..61], place(0, 4096))
+            .unwrap();
+        partition.bytes(place(0, 4096), &large[4096..]);
         partition
             .batch(place(0, 5000), &batch(1, 1, 70, 0))
             .unwrap();
         partition.check().unwrap();
         assert_eq!(partition.end(), Offset(2));
-        assert_eq!(partition.pending().count(), 1);
+        assert_eq!(partition.pending().count(), 2);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error::OpenError;
 use crate::base::ids::{NodeId, Uuid};
@@ -9,12 +10,13 @@ use crate::log::format::meta_properties::{self, MetaProperties};
 use crate::log::format::names;
 use crate::log::journal::properties::{DirectoryProperties, FILE_NAME, META_ASIDE};
 use crate::log::store::LogConfig;
-use crate::ring::Ring;
-use crate::ring::driver::{DirEntry, OpenOptions};
 use crate::ring::File;
+use crate::ring::Ring;
+use crate::ring::driver::{Descriptor, DirEntry, OpenOptions};
 
 /// Kafka's lock file.
 const LOCK_FILE: &str = ".lock";
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// What a directory says about itself.
 pub(super) struct Identity {
@@ -24,23 +26,37 @@ pub(super) struct Identity {
     /// `None`: it is new, or freshly formatted.
     pub properties: Option<DirectoryProperties>,
     pub entries: Vec<DirEntry>,
-    pub lock: File,
+    pub lock: Descriptor,
 }
 
-/// Opens a file for writing, makes it if it is not there, and waits for its lock.
-pub(super) async fn open_locked(
+/// Kafka's lock of the whole directory.
+async fn lock_directory(
     ring: &Ring,
     path: &Path,
     config: &LogConfig,
-) -> Result<File, OpenError> {
+) -> Result<Descriptor, OpenError> {
     let options = OpenOptions {
         write: true,
         create: true,
         ..OpenOptions::default()
     };
-    let file = ring.open(path, options).map_err(OpenError::io(path))?;
-    wait_for_lock(ring, &file, path, config).await?;
-    Ok(file)
+    let driver = ring.driver();
+    let lock = driver.open(path, options).map_err(OpenError::io(path))?;
+    let deadline = ring.now() + config.lock_timeout;
+    loop {
+        match driver.try_lock(&lock) {
+            Ok(()) => return Ok(lock),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                return Err(OpenError::io(path)(error));
+            }
+            Err(_) if ring.now() >= deadline => {
+                return Err(OpenError::Locked {
+                    dir: path.parent().unwrap_or(path).to_path_buf(),
+                });
+            }
+            Err(_) => ring.sleep(LOCK_RETRY).await,
+        }
+    }
 }
 
 pub(super) async fn wait_for_lock(
@@ -69,7 +85,7 @@ pub(super) async fn identify(
     config: &LogConfig,
 ) -> Result<Identity, OpenError> {
     ring.create_dir_all(path).map_err(OpenError::io(path))?;
-    let lock = open_locked(ring, &path.join(LOCK_FILE), config).await?;
+    let lock = lock_directory(ring, &path.join(LOCK_FILE), config).await?;
     let entries = ring.read_dir(path).map_err(OpenError::io(path))?;
     let meta = read_meta(ring, path, config.node_id)?;
     let file = path.join(FILE_NAME);

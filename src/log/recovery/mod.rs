@@ -7,10 +7,8 @@ mod identity;
 mod open;
 mod opened;
 mod replay;
+mod run;
 mod settle;
-
-#[cfg(test)]
-mod replay_tests;
 
 pub use error::OpenError;
 pub use open::open_directories;

@@ -65,11 +65,7 @@ impl Opened {
     ///
     /// # Panics
     /// If an owner is not below `shards`.
-    pub fn split(
-        self,
-        shards: u16,
-        owner: impl Fn(&PartitionKey) -> ShardId,
-    ) -> Vec<OpenedShard> {
+    pub fn split(self, shards: u16, owner: impl Fn(&PartitionKey) -> ShardId) -> Vec<OpenedShard> {
         let directories: Vec<Arc<Directory>> = self
             .directories
             .iter()

@@ -24,7 +24,8 @@ pub(super) struct Replaying {
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     pub partitions: BTreeMap<PartitionKey, Replaying>,
-    pub dropped: BTreeSet<PartitionKey>,
+    /// Deleted ones, with the topic's name where it is known.
+    pub dropped: BTreeMap<PartitionKey, Option<String>>,
     /// Items about partitions that nothing names.
     pub unknown: BTreeSet<PartitionKey>,
     pub items: u64,
@@ -58,7 +59,7 @@ impl Replay {
                         topic: record.topic,
                         generation: record.generation,
                         state: Recovering::new(facts),
-                        damaged: None,
+                        damaged: record.damaged,
                         journal,
                     },
                 );
@@ -67,9 +68,13 @@ impl Replay {
     }
 
     fn drop_partition(&mut self, key: PartitionKey) {
-        self.partitions.remove(&key);
+        let topic = self
+            .partitions
+            .remove(&key)
+            .map(|partition| partition.topic);
         self.unknown.remove(&key);
-        self.dropped.insert(key);
+        let known = self.dropped.entry(key).or_default();
+        *known = known.take().or(topic);
     }
 
     /// Takes an entry in. `now_ms` is when a segment that is begun here was created.
@@ -90,7 +95,7 @@ impl Replay {
     }
 
     fn item(&mut self, journal: usize, sequence: u64, item: &Item, data: &[u8], now_ms: i64) {
-        if self.dropped.contains(&item.key) {
+        if self.dropped.contains_key(&item.key) {
             return;
         }
         if item.kind == ItemKind::Drop {
@@ -171,9 +176,7 @@ impl Replay {
     pub fn damage_journal(&mut self, journal: usize, reason: &str) {
         for partition in self.partitions.values_mut() {
             if partition.journal.is_none_or(|of| of == journal) {
-                partition
-                    .damaged
-                    .get_or_insert_with(|| reason.to_owned());
+                partition.damaged.get_or_insert_with(|| reason.to_owned());
             }
         }
     }
@@ -195,4 +198,3 @@ impl Replay {
         self.partitions.get(key).map(|p| p.state.end())
     }
 }
-

@@ -50,6 +50,8 @@ pub struct LogConfig {
     pub reserved_disk_bytes: u64,
     /// Open segment files of one shard, at most.
     pub open_segments: usize,
+    /// Drained pages that one shard keeps in memory for consumers that are a little behind.
+    pub cache_bytes: usize,
     /// How long a starting broker waits for the locks of one that is going.
     pub lock_timeout: Duration,
 }
@@ -68,6 +70,7 @@ impl Default for LogConfig {
             bypass_bytes: 256 << 10,
             reserved_disk_bytes: 64 << 20,
             open_segments: 1024,
+            cache_bytes: 128 << 20,
             lock_timeout: Duration::from_secs(10),
         }
     }

@@ -147,7 +147,9 @@ impl Directory {
             let available = space.available_bytes;
             let dir = self.path.display();
             match full {
-                true => tracing::error!(%dir, available, reserve, "too little space: produce is refused"),
+                true => {
+                    tracing::error!(%dir, available, reserve, "too little space: produce is refused")
+                }
                 false => tracing::info!(%dir, available, "there is space again"),
             }
         }

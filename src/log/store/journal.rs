@@ -16,7 +16,6 @@ use crate::base::time::Monotonic;
 use crate::log::append::StorageError;
 use crate::log::commit::group::{Address, Group};
 use crate::log::commit::space::{RingSpace, SlotId};
-use crate::log::journal::entry::EntryKind;
 use crate::log::journal::properties::ring_file;
 use crate::log::journal::superblock::{JournalKind, RING_START, Superblock, TableRef};
 use crate::log::store::config::{JournalSize, LogConfig};
@@ -88,6 +87,9 @@ pub(crate) struct State {
     pub table_full: u64,
     /// Deleted partitions that the table does not say so of yet.
     pub dropped: Vec<(PartitionKey, u32)>,
+    /// All partitions deleted in this run, and how many of them the table has.
+    pub gone: Vec<(PartitionKey, u32)>,
+    pub gone_tabled: usize,
     /// Directories of deleted partitions, with the sequence after which they may go.
     pub doomed: Vec<(u64, PathBuf)>,
     /// Partitions with enough whole pages to drain.
@@ -97,6 +99,13 @@ pub(crate) struct State {
     /// Bytes carried in this lap, which began at this count of placed bytes.
     pub carried: (u64, u64),
     pub undrained: u64,
+    /// Rounds of the bypass between their first write and their flush; none begins while a
+    /// checkpoint takes its picture.
+    pub bypassing: usize,
+    pub holding: bool,
+    /// Newest sequence that was written.
+    pub last_sealed: u64,
+    pub last_checkpoint: Monotonic,
     pub last_append: Monotonic,
     pub sealed: bool,
     /// The file is this long and the superblock says so: the ring may take it when it can.
@@ -187,11 +196,7 @@ impl Journal {
                     journal.sequence,
                     journal.previous_crc,
                 ),
-                open: Group {
-                    number: 1,
-                    kind: Some(EntryKind::Open),
-                    ..Group::default()
-                },
+                open: Group::opening(),
                 spare: Vec::new(),
                 written: 0,
                 flushed: 0,
@@ -201,11 +206,17 @@ impl Journal {
                 table: TableRef::default(),
                 table_full: 0,
                 dropped: Vec::new(),
+                gone: Vec::new(),
+                gone_tabled: 0,
                 doomed: Vec::new(),
                 ready: VecDeque::new(),
                 dirty: Vec::new(),
                 carried: (0, 0),
                 undrained: 0,
+                bypassing: 0,
+                holding: false,
+                last_sealed: journal.sequence - 1,
+                last_checkpoint: ring.now(),
                 last_append: ring.now(),
                 sealed: false,
                 grown: None,
@@ -253,9 +264,7 @@ impl Journal {
             let mut buf = self.buffer(PAGE_BYTES);
             buf[..PAGE_BYTES].copy_from_slice(&superblock.encode());
             let chain = Chain::from_iter([buf.freeze(0..PAGE_BYTES)]);
-            self.file
-                .write_at(chain, page * PAGE_BYTES as u64)
-                .await?;
+            self.file.write_at(chain, page * PAGE_BYTES as u64).await?;
             self.file.sync_data().await?;
             self.counts.superblock_page();
         }
@@ -297,7 +306,11 @@ impl Journal {
     /// See [`Journal::reached`].
     pub fn has_reached(&self, number: u64, flushed: bool) -> bool {
         let state = self.state.borrow();
-        let reached = if flushed { state.flushed } else { state.written };
+        let reached = if flushed {
+            state.flushed
+        } else {
+            state.written
+        };
         number <= reached
     }
 

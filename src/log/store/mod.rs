@@ -1,5 +1,21 @@
 //! The log of one shard: partitions, their journals and directories behind one facade.
 
+mod appends;
+mod bypass;
+mod checkpoint;
+mod commits;
 mod config;
+mod counts;
+mod directory;
+mod journal;
+mod shard;
+mod slot;
+mod stop;
+mod ticket;
+mod waits;
 
 pub use config::{FlushPolicy, JournalSize, LogConfig};
+pub use counts::{Counts, CountsNow};
+pub use directory::{Directory, FreeJournal};
+pub use shard::{LogStore, NewPartition, StoreError};
+pub use ticket::{Appended, Ticket};

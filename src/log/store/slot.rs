@@ -35,6 +35,8 @@ pub(crate) struct Slot {
     pub group_bytes: usize,
     /// Its state is not in the table yet.
     pub changed: bool,
+    /// The table says something of it.
+    pub tabled: bool,
     /// Files or names of it wait for a flush.
     pub dirty: bool,
     /// Stands in the queue of those with enough whole pages.
@@ -60,6 +62,7 @@ impl Slot {
             line: 0,
             group_bytes: 0,
             changed: false,
+            tabled: false,
             dirty: false,
             queued: false,
             carried: (end, 0),

@@ -1,0 +1,173 @@
+//! One group after the other onto the disk: while one is on its way the next one fills.
+
+use std::io;
+use std::rc::Rc;
+
+use crate::base::limits::PAGE_BYTES;
+use crate::log::commit::group::{Group, skip_page};
+use crate::log::commit::space::Pin;
+use crate::log::journal::superblock::JournalKind;
+use crate::log::store::journal::Journal;
+use crate::ring::buf::Buf;
+use crate::ring::driver::Chain;
+
+/// Whole pages of one partition from which they are drained though nothing presses.
+pub(crate) const DRAIN_BYTES: u64 = 128 << 10;
+
+/// A group that is an entry.
+struct Sealed {
+    group: Group,
+    sequence: u64,
+    position: u64,
+    bytes: u64,
+    skip: Option<(u64, Buf)>,
+}
+
+impl Journal {
+    /// Writes groups until the journal stops or its directory goes offline.
+    pub async fn run_commits(self: Rc<Self>) {
+        while self.until_work().await {
+            let sealed = self.seal();
+            if let Err(error) = self.write(&sealed).await {
+                return self.fail("writing the journal", &error);
+            }
+            self.note_written(&sealed);
+            if self.kind == JournalKind::Group {
+                if let Err(error) = self.file.sync_data().await {
+                    return self.fail("flushing the journal", &error);
+                }
+                self.counts.flush();
+            }
+            self.note_flushed(sealed);
+        }
+    }
+
+    async fn until_work(&self) -> bool {
+        loop {
+            let wait = self.work.wait();
+            if self.directory.is_offline() {
+                self.fail("the directory", &io::Error::other("is offline"));
+                return false;
+            }
+            {
+                let state = self.state.borrow();
+                if !state.open.is_empty() {
+                    return true;
+                }
+                if state.stopping {
+                    return false;
+                }
+            }
+            wait.await;
+        }
+    }
+
+    fn seal(&self) -> Sealed {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        if let Some(end) = state.grown.filter(|_| state.space.can_grow()) {
+            state.space.grow(end);
+            state.grown = None;
+        }
+        let mut next = state.spare.pop().unwrap_or_default();
+        next.number = state.open.number + 1;
+        let mut group = std::mem::replace(&mut state.open, next);
+        let bytes = group.entry_bytes();
+        let placement = state.space.placement(bytes);
+        let skip = placement.skip.map(|(position, rest)| {
+            let mut page = self.buffer(PAGE_BYTES);
+            let address = self.address(state, position);
+            let crc = skip_page(&mut page[..PAGE_BYTES], address, rest);
+            state.space.push(rest, crc, false);
+            (position, page.freeze(0..PAGE_BYTES))
+        });
+        let address = self.address(state, placement.position);
+        let crc = group.seal(&|bytes| self.buffer(bytes), address);
+        let sequence = state.space.push(bytes, crc, group.control);
+        for touched in &group.touched {
+            if let Some(slot) = &mut state.slots[touched.slot as usize] {
+                let pin = Pin {
+                    sequence,
+                    end: touched.place,
+                };
+                slot.pins.add(&mut state.space, touched.slot, pin);
+            }
+        }
+        Sealed {
+            group,
+            sequence,
+            position: placement.position,
+            bytes,
+            skip,
+        }
+    }
+
+    async fn write(&self, sealed: &Sealed) -> io::Result<()> {
+        if let Some((position, page)) = &sealed.skip {
+            let chain = Chain::from_iter([page.clone()]);
+            self.file.write_at(chain, *position).await?;
+        }
+        let chain: Chain = sealed.group.parts().cloned().collect();
+        self.file.write_at(chain, sealed.position).await?;
+        self.counts.commit(sealed.bytes);
+        Ok(())
+    }
+
+    fn note_written(&self, sealed: &Sealed) {
+        let number = sealed.group.number;
+        let mut state = self.state.borrow_mut();
+        state.written = number;
+        state.last_sealed = sealed.sequence;
+        for touched in &sealed.group.touched {
+            if let Some(slot) = &state.slots[touched.slot as usize] {
+                slot.partition.advance_written(touched.end);
+            }
+        }
+        drop(state);
+        self.groups[number as usize & 3].notify_all();
+    }
+
+    fn note_flushed(&self, mut sealed: Sealed) {
+        let number = sealed.group.number;
+        // one at a time: a partition tells its observers, who may look at the log
+        for touched in &sealed.group.touched {
+            let partition = {
+                let mut state = self.state.borrow_mut();
+                let state = &mut *state;
+                let Some(slot) = &mut state.slots[touched.slot as usize] else {
+                    continue;
+                };
+                if touched.carried {
+                    slot.pins.carried(&mut state.space, sealed.sequence);
+                }
+                slot.partition.clone()
+            };
+            partition.advance_durable(touched.end, touched.place);
+            if partition.undrained_bytes() >= DRAIN_BYTES {
+                let mut state = self.state.borrow_mut();
+                let state = &mut *state;
+                if let Some(slot) = &mut state.slots[touched.slot as usize]
+                    && !std::mem::replace(&mut slot.queued, true)
+                {
+                    state.ready.push_back(touched.slot);
+                }
+            }
+        }
+        let mut state = self.state.borrow_mut();
+        state.flushed = number;
+        if self.kind == JournalKind::Group {
+            state.durable = sealed.sequence;
+        }
+        sealed.group.reset();
+        state.spare.push(sealed.group);
+        let pressed = state.space.used() * 2 > state.space.capacity();
+        let wants_drain = pressed || !state.ready.is_empty() || state.sealed;
+        state.sealed = false;
+        drop(state);
+        self.groups[number as usize & 3].notify_all();
+        self.progress.notify_all();
+        if wants_drain {
+            self.drain.notify_all();
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Waiting for a journal: for room, for a partition's end, for an item that must go in.
+
+use std::path::PathBuf;
+
+use crate::base::ids::Offset;
+use crate::log::append::StorageError;
+use crate::log::commit::space::SlotId;
+use crate::log::journal::entry::ItemKind;
+use crate::log::store::journal::Journal;
+use crate::log::store::ticket::Ticket;
+
+impl Journal {
+    /// Whether a batch, or a first part of so many bytes, can be appended now.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        let state = self.state.borrow();
+        let part = bytes.min(self.max_entry(&state) as usize / 2);
+        state.undrained + part as u64 <= self.limits.undrained_bytes
+            && self.room(&state, part, self.reserve(&state))
+    }
+
+    /// Whether the ticket's partition is written, or durable, up to the ticket's end.
+    pub fn has_passed(&self, ticket: Ticket, flushed: bool) -> bool {
+        let state = self.state.borrow();
+        let slot = state.slots.get(ticket.slot as usize - 1);
+        slot.and_then(Option::as_ref).is_some_and(|slot| {
+            let end = match flushed {
+                true => slot.partition.durable_end(),
+                false => slot.partition.written_end(),
+            };
+            end >= Offset(ticket.mark as i64)
+        })
+    }
+
+    /// Waits for [`Journal::has_passed`].
+    pub async fn passed(&self, ticket: Ticket, flushed: bool) -> Result<(), StorageError> {
+        loop {
+            let wait = self.progress.wait();
+            if self.has_passed(ticket, flushed) {
+                return Ok(());
+            }
+            if self.directory.is_offline() {
+                return Err(self.directory.offline_error());
+            }
+            let gone = {
+                let state = self.state.borrow();
+                let slot = state.slots.get(ticket.slot as usize - 1);
+                slot.is_none_or(Option::is_none)
+            };
+            if gone {
+                return Err(StorageError::Deleted);
+            }
+            wait.await;
+        }
+    }
+
+    /// Adds a control item as soon as the ring has room for it.
+    pub async fn control_when_room(
+        &self,
+        kind: ItemKind,
+        slot: SlotId,
+        offset: Offset,
+        data: &[u8],
+    ) -> Result<Ticket, StorageError> {
+        loop {
+            let wait = self.progress.wait();
+            if self.directory.is_offline() {
+                return Err(self.directory.offline_error());
+            }
+            {
+                let mut state = self.state.borrow_mut();
+                if let Some(ticket) = self.control(&mut state, kind, slot, offset, data) {
+                    return Ok(ticket);
+                }
+                if state.slots[slot as usize].is_none() {
+                    return Err(StorageError::Deleted);
+                }
+            }
+            self.drain.notify_all();
+            wait.await;
+        }
+    }
+
+    /// A partition that no table knows, with names that no flush covers.
+    pub fn mark_new(&self, id: SlotId) {
+        let mut state = self.state.borrow_mut();
+        if let Some(slot) = &mut state.slots[id as usize] {
+            slot.changed = true;
+            slot.dirty = true;
+            state.dirty.push(id);
+        }
+    }
+
+    /// A partition is deleted, durably. Its directory, under its new name, goes once no journal
+    /// bytes behind the durable checkpoint belong to it.
+    pub fn forget(&self, id: SlotId, directory: PathBuf) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let Some(mut slot) = state.slots[id as usize].take() else {
+            return;
+        };
+        slot.pins.clear(&mut state.space);
+        state.dropped.push((slot.key, slot.generation));
+        state
+            .doomed
+            .push((state.space.next_sequence() - 1, directory));
+        self.progress.notify_all();
+    }
+}
