@@ -11,7 +11,7 @@ use crate::log::journal::entry::{BATCH_HEADER_BYTES, Item, ItemKind};
 use crate::log::partition::Admit;
 use crate::log::segment::{BatchHeader, Place};
 use crate::log::store::journal::{Journal, State};
-use crate::log::store::slot::{Bypassed, Slot};
+use crate::log::store::slot::{Bypassed, Slot, pointer_bytes};
 use crate::log::store::ticket::{Appended, Ticket};
 use crate::wire::batch::BatchView;
 
@@ -45,8 +45,14 @@ impl Journal {
         let bypass = !slot.bypass.is_empty()
             || slot.bypassing
             || in_group + bytes.len() >= self.limits.bypass_bytes;
+        let waiting = slot.bypass.len();
+        let pointers = match bypass {
+            true => pointer_bytes(waiting + 1) - pointer_bytes(waiting),
+            false => 0,
+        };
+        let data = if bypass { 0 } else { bytes.len() };
         if state.undrained + bytes.len() as u64 > self.limits.undrained_bytes
-            || !bypass && !self.room(state, bytes.len(), self.reserve(state))
+            || !self.room(state, data, self.reserve(state) + pointers)
         {
             self.drain.notify_all();
             return Err(AppendError::Busy);
@@ -74,6 +80,7 @@ impl Journal {
                 last_offset,
                 len: bytes.len() as u32,
             });
+            state.pointers += pointers;
             begin_bypass = !std::mem::replace(&mut slot.bypassing, true);
             Ticket {
                 journal: self.index,

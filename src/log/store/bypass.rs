@@ -8,11 +8,13 @@ use smallvec::SmallVec;
 use crate::base::checksum::{crc32c, crc32c_append};
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::log::commit::space::SlotId;
-use crate::log::journal::entry::{BATCH_HEADER_BYTES, Item, ItemKind};
-use crate::log::partition::{DrainLimit, LogError, Partition};
+use crate::log::journal::entry::{BATCH_HEADER_BYTES, ITEM_BYTES, Item, ItemKind};
+use crate::log::partition::{DrainLimit, Partition};
 use crate::log::segment::Place;
 use crate::log::store::appends::touch;
+use crate::log::store::checkpoint::DrainError;
 use crate::log::store::journal::{Journal, State};
+use crate::log::store::slot::pointer_bytes;
 use crate::ring::buf::Buf;
 
 /// Batches of one round: their pointers must fit one entry beside others.
@@ -24,14 +26,14 @@ impl Journal {
     /// Takes a partition's batches past the journal until there are none.
     pub async fn run_bypass(self: Rc<Self>, id: SlotId) {
         while let Some((partition, count, target)) = self.next_round(id).await {
-            let written = self.write_round(&partition, target).await;
+            let written = self.write_round(id, &partition, target).await;
             {
                 let mut state = self.state.borrow_mut();
                 state.bypassing -= 1;
             }
             self.progress.notify_all();
             if let Err(error) = written {
-                return self.drain_failed(&error);
+                return self.drain_failed(&partition, &error);
             }
             self.counts.bypass();
             if !self.point(id, &partition, count, target).await {
@@ -69,7 +71,7 @@ impl Journal {
                 older.then(|| (partition, base_of(&first.head)))
             };
             match before {
-                Some((partition, first)) => self.finish_older(&partition, first).await?,
+                Some((partition, first)) => self.finish_older(id, &partition, first).await?,
                 None => wait.await, // a checkpoint takes its picture
             }
         }
@@ -77,7 +79,12 @@ impl Journal {
 
     /// A segment ends before the round's: its last page must be in its file, so that the pointers
     /// stand for everything before them.
-    async fn finish_older(&self, partition: &Rc<Partition>, first: Offset) -> Option<()> {
+    async fn finish_older(
+        &self,
+        id: SlotId,
+        partition: &Rc<Partition>,
+        first: Offset,
+    ) -> Option<()> {
         partition.until_durable(first).await;
         if partition.is_gone() {
             return None;
@@ -94,19 +101,24 @@ impl Journal {
             wait.await;
         }
         let settled = match partition.settle_sealed().await {
-            Ok(()) => self.flush_dirty(partition).await,
-            error => error,
+            Ok(()) => self.flush_slot(id).await,
+            Err(error) => Err(error.into()),
         };
         self.state.borrow_mut().bypassing -= 1;
         self.progress.notify_all();
         if let Err(error) = settled {
-            self.drain_failed(&error);
+            self.drain_failed(partition, &error);
             return None;
         }
         Some(())
     }
 
-    async fn write_round(&self, partition: &Rc<Partition>, target: Place) -> Result<(), LogError> {
+    async fn write_round(
+        &self,
+        id: SlotId,
+        partition: &Rc<Partition>,
+        target: Place,
+    ) -> Result<(), DrainError> {
         loop {
             let bytes = partition
                 .drain(DrainLimit::Through(target), WRITE_BYTES)
@@ -116,7 +128,7 @@ impl Journal {
             }
             self.counts.segment(bytes);
         }
-        self.flush_dirty(partition).await
+        self.flush_slot(id).await
     }
 
     /// Puts the round's pointers, and what of its last page is in no file, into the open group.
@@ -137,13 +149,14 @@ impl Journal {
                 let state = &mut *state;
                 let drained = partition.drained_place();
                 let rest = target.position.saturating_sub(drained.position);
-                // beside the items of the batches: 80 bytes of list for each
-                let data = count * (BATCH_HEADER_BYTES + 80) + rest as usize;
-                if self.room(state, data, 0) {
+                let data = count * (BATCH_HEADER_BYTES + ITEM_BYTES) + rest as usize;
+                if self.room_for_pointers(state, data) {
                     let Some(slot) = state.slots[id as usize].as_mut() else {
                         return false;
                     };
                     let buffers = |bytes| self.buffer(bytes);
+                    let waiting = slot.bypass.len();
+                    state.pointers -= pointer_bytes(waiting) - pointer_bytes(waiting - count);
                     let mut end = partition.durable_end();
                     for batch in slot.bypass.drain(..count) {
                         end = batch.last_offset.plus(1);

@@ -78,7 +78,9 @@ impl Journal {
             let done = match self.next() {
                 Next::Stop => break,
                 Next::Wait(None) => {
+                    self.state.borrow_mut().drains_asleep = true;
                     wait.await;
+                    self.state.borrow_mut().drains_asleep = false;
                     Ok(())
                 }
                 Next::Wait(Some(time)) => {
@@ -163,8 +165,11 @@ impl Journal {
         }
     }
 
-    pub(crate) fn drain_failed(&self, error: &LogError) {
-        self.fail("writing a segment", &io::Error::other(error.to_string()));
+    /// A segment cannot be written; of a partition that is gone nobody minds.
+    pub(crate) fn drain_failed(&self, partition: &Partition, error: &DrainError) {
+        if !partition.is_gone() {
+            self.fail("writing a segment", &io::Error::other(error.to_string()));
+        }
     }
 
     async fn drain_ready(self: &Rc<Self>) -> Result<(), DrainError> {
@@ -191,7 +196,15 @@ impl Journal {
         let Some(partition) = self.unqueue(id) else {
             return Ok(());
         };
-        loop {
+        unless_gone(&partition, self.drain_partition(id, &partition).await)
+    }
+
+    async fn drain_partition(
+        &self,
+        id: SlotId,
+        partition: &Rc<Partition>,
+    ) -> Result<(), DrainError> {
+        while !partition.is_gone() {
             let bytes = partition.drain(DrainLimit::Durable, WRITE_BYTES).await?;
             if bytes == 0 {
                 break;
@@ -199,7 +212,7 @@ impl Journal {
             self.counts.segment(bytes);
             self.mark_dirty(id);
         }
-        if partition.needs_settle() {
+        if partition.needs_settle() && !partition.is_gone() {
             partition.settle_sealed().await?;
             self.counts.flush();
             self.mark_dirty(id);
@@ -236,77 +249,72 @@ impl Journal {
         self.progress.notify_all();
     }
 
-    /// Flushes what a partition's drains wrote.
-    pub(crate) async fn flush_dirty(&self, partition: &Partition) -> Result<(), LogError> {
-        let dirty = partition.take_dirty()?;
-        let io = |source| LogError::Io {
-            path: partition.dir(),
-            source,
-        };
-        for file in &dirty.files {
-            file.sync_data().await.map_err(io)?;
-            self.counts.flush();
-        }
-        if let Some(dir) = &dirty.dir {
-            self.ring.sync_dir(dir).await.map_err(io)?;
-            self.counts.flush();
-        }
-        Ok(())
-    }
-
-    async fn flush_slot(&self, id: SlotId) -> Result<bool, DrainError> {
-        let partition = {
-            let mut state = self.state.borrow_mut();
-            let Some(slot) = &mut state.slots[id as usize] else {
-                return Ok(false);
-            };
-            slot.dirty = false;
-            slot.partition.clone()
+    /// Flushes what was drained of a partition until now, names included: when this returns it is
+    /// durable, whoever else flushes it at the same time.
+    pub(crate) async fn flush_slot(&self, id: SlotId) -> Result<(), DrainError> {
+        let partition = loop {
+            let wait = self.progress.wait();
+            {
+                let mut state = self.state.borrow_mut();
+                let Some(slot) = &mut state.slots[id as usize] else {
+                    return Ok(());
+                };
+                if !std::mem::replace(&mut slot.flushing, true) {
+                    slot.dirty = false;
+                    break slot.partition.clone();
+                }
+            }
+            wait.await;
         };
         let place = partition.drained_place();
+        let flushed = self.flush_files(&partition).await;
+        {
+            let mut state = self.state.borrow_mut();
+            let state = &mut *state;
+            if let Some(slot) = &mut state.slots[id as usize] {
+                slot.flushing = false;
+                if flushed.is_ok() {
+                    slot.synced = slot.synced.max(place);
+                    slot.pins.release(&mut state.space, slot.synced);
+                }
+            }
+        }
+        self.progress.notify_all();
+        unless_gone(&partition, flushed)
+    }
+
+    async fn flush_files(&self, partition: &Partition) -> Result<(), DrainError> {
         let dirty = partition.take_dirty()?;
         for file in &dirty.files {
             file.sync_data().await?;
             self.counts.flush();
         }
-        let new_name = dirty.dir.is_some();
         if let Some(dir) = &dirty.dir {
             self.ring.sync_dir(dir).await?;
             self.counts.flush();
+            self.state.borrow_mut().new_names = true;
         }
-        self.note_synced(id, place);
-        Ok(new_name)
+        Ok(())
     }
 
-    fn note_synced(&self, id: SlotId, place: crate::log::segment::Place) {
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        if let Some(slot) = &mut state.slots[id as usize] {
-            slot.synced = slot.synced.max(place);
-            slot.pins.release(&mut state.space, slot.synced);
+    /// The directories of new partitions.
+    async fn flush_names(&self) -> Result<(), DrainError> {
+        if std::mem::take(&mut self.state.borrow_mut().new_names) {
+            self.ring.sync_dir(self.directory.path()).await?;
+            self.counts.flush();
         }
+        Ok(())
     }
 
     async fn flush_all_dirty(self: &Rc<Self>) -> Result<(), DrainError> {
         let dirty: Vec<SlotId> = std::mem::take(&mut self.state.borrow_mut().dirty);
         let this = self.clone();
-        let new_names = Rc::new(RefCell::new(false));
-        let names = new_names.clone();
         for_each(&self.ring, FLUSHES, dirty, move |id| {
-            let (this, names) = (this.clone(), names.clone());
-            async move {
-                if this.flush_slot(id).await? {
-                    *names.borrow_mut() = true;
-                }
-                Ok(())
-            }
+            let this = this.clone();
+            async move { this.flush_slot(id).await }
         })
         .await?;
-        if *new_names.borrow() {
-            self.ring.sync_dir(self.directory.path()).await?;
-            self.counts.flush();
-        }
-        Ok(())
+        self.flush_names().await
     }
 
     /// Frees the oldest half of what the ring holds, or with `all` everything.
@@ -373,7 +381,8 @@ impl Journal {
             let this = this.clone();
             async move { this.settle_slot(id).await }
         })
-        .await
+        .await?;
+        self.flush_names().await
     }
 
     fn try_carry(&self, state: &mut State, id: SlotId) -> bool {
@@ -398,7 +407,7 @@ impl Journal {
             && len <= PAGE_BYTES as u64
             && again <= CARRIES
             && state.carried.1 + len <= capacity / 4
-            && self.room(state, len as usize, 0);
+            && self.room(state, len as usize, self.reserve(state) / 2);
         if !allowed {
             return false;
         }
@@ -420,13 +429,11 @@ impl Journal {
         let Some(partition) = self.unqueue(id) else {
             return Ok(());
         };
-        partition.settle().await?;
+        let settled = partition.settle().await.map_err(DrainError::from);
+        unless_gone(&partition, settled)?;
         self.counts.flush();
         self.mark_dirty(id);
-        if self.flush_slot(id).await? {
-            self.ring.sync_dir(self.directory.path()).await?;
-        }
-        Ok(())
+        self.flush_slot(id).await
     }
 
     /// Table, then superblock, then the ring's space.
@@ -599,6 +606,14 @@ impl Journal {
                 })
                 .detach();
         }
+    }
+}
+
+/// What happens to the files of a deleted partition is no trouble of the directory's.
+fn unless_gone(partition: &Partition, done: Result<(), DrainError>) -> Result<(), DrainError> {
+    match partition.is_gone() {
+        true => Ok(()),
+        false => done,
     }
 }
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::base::limits::PAGE_BYTES;
 use crate::log::commit::group::{Group, skip_page};
 use crate::log::commit::space::Pin;
+use crate::log::journal::entry::EntryKind;
 use crate::log::journal::superblock::JournalKind;
 use crate::log::store::journal::Journal;
 use crate::ring::buf::Buf;
@@ -158,11 +159,14 @@ impl Journal {
         if self.kind == JournalKind::Group {
             state.durable = sealed.sequence;
         }
+        let was_seal = sealed.group.kind == Some(EntryKind::Seal);
         sealed.group.reset();
         state.spare.push(sealed.group);
         let pressed = state.space.used() * 2 > state.space.capacity();
-        let wants_drain = pressed || !state.ready.is_empty() || state.sealed;
-        state.sealed = false;
+        let wants_drain = pressed || !state.ready.is_empty() || state.drains_asleep;
+        if !was_seal {
+            state.sealed = false;
+        }
         drop(state);
         self.groups[number as usize & 3].notify_all();
         self.progress.notify_all();

@@ -96,18 +96,24 @@ pub(crate) struct State {
     pub ready: VecDeque<SlotId>,
     /// Partitions whose files wait for a flush.
     pub dirty: Vec<SlotId>,
+    /// Names in the log directory wait for its flush.
+    pub new_names: bool,
     /// Bytes carried in this lap, which began at this count of placed bytes.
     pub carried: (u64, u64),
     pub undrained: u64,
     /// Rounds of the bypass between their first write and their flush; none begins while a
     /// checkpoint takes its picture.
     pub bypassing: usize,
+    /// Bytes of the ring that are kept for pointers to batches which are on the way.
+    pub pointers: u64,
     pub holding: bool,
     /// Newest sequence that was written.
     pub last_sealed: u64,
     pub last_checkpoint: Monotonic,
     pub last_append: Monotonic,
     pub sealed: bool,
+    /// The drains' task sleeps without a timer.
+    pub drains_asleep: bool,
     /// The file is this long and the superblock says so: the ring may take it when it can.
     pub grown: Option<u64>,
     pub stopping: bool,
@@ -211,14 +217,17 @@ impl Journal {
                 doomed: Vec::new(),
                 ready: VecDeque::new(),
                 dirty: Vec::new(),
+                new_names: false,
                 carried: (0, 0),
                 undrained: 0,
                 bypassing: 0,
+                pointers: 0,
                 holding: false,
                 last_sealed: journal.sequence - 1,
                 last_checkpoint: ring.now(),
                 last_append: ring.now(),
                 sealed: false,
+                drains_asleep: false,
                 grown: None,
                 stopping: false,
                 stopped_drains: false,
@@ -284,6 +293,15 @@ impl Journal {
 
     /// Whether an item with so much data fits the open group and the ring.
     pub fn room(&self, state: &State, data: usize, reserve: u64) -> bool {
+        self.fits_group(state, data, reserve + state.pointers)
+    }
+
+    /// As [`Journal::room`], for the pointers that a part of the ring is kept for.
+    pub fn room_for_pointers(&self, state: &State, data: usize) -> bool {
+        self.fits_group(state, data, 0)
+    }
+
+    fn fits_group(&self, state: &State, data: usize, reserve: u64) -> bool {
         let bytes = state.open.bytes_with(data);
         (bytes <= self.max_entry(state) || state.open.is_empty())
             && state.space.fits(bytes, reserve)

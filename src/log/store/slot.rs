@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::base::ids::{Offset, PartitionKey};
+use crate::base::limits::PAGE_BYTES;
 use crate::log::commit::space::Pins;
-use crate::log::journal::entry::BATCH_HEADER_BYTES;
+use crate::log::journal::entry::{BATCH_HEADER_BYTES, ITEM_BYTES};
 use crate::log::partition::Partition;
 use crate::log::segment::Place;
 
@@ -16,6 +17,19 @@ pub(crate) struct Bypassed {
     pub head: [u8; BATCH_HEADER_BYTES],
     pub last_offset: Offset,
     pub len: u32,
+}
+
+/// Bytes of the ring that a partition's pointers may need: a page for the rest of its last page,
+/// one for an entry of its own, and for each batch its header and a line of the list.
+const POINTER_FIRST_BYTES: u64 = 3 * PAGE_BYTES as u64;
+const POINTER_BYTES: u64 = (BATCH_HEADER_BYTES + ITEM_BYTES) as u64;
+
+/// What so many batches of one partition may need of the ring.
+pub(crate) fn pointer_bytes(batches: usize) -> u64 {
+    match batches {
+        0 => 0,
+        n => POINTER_FIRST_BYTES + n as u64 * POINTER_BYTES,
+    }
 }
 
 /// See the module.
@@ -39,6 +53,8 @@ pub(crate) struct Slot {
     pub tabled: bool,
     /// Files or names of it wait for a flush.
     pub dirty: bool,
+    /// Its files are being flushed.
+    pub flushing: bool,
     /// Stands in the queue of those with enough whole pages.
     pub queued: bool,
     /// End of the tail that was carried last, and how often it was.
@@ -64,6 +80,7 @@ impl Slot {
             changed: false,
             tabled: false,
             dirty: false,
+            flushing: false,
             queued: false,
             carried: (end, 0),
             bypass: VecDeque::new(),

@@ -7,6 +7,7 @@ use crate::log::append::StorageError;
 use crate::log::commit::space::SlotId;
 use crate::log::journal::entry::ItemKind;
 use crate::log::store::journal::Journal;
+use crate::log::store::slot::pointer_bytes;
 use crate::log::store::ticket::Ticket;
 
 impl Journal {
@@ -99,6 +100,7 @@ impl Journal {
             return;
         };
         slot.pins.clear(&mut state.space);
+        state.pointers -= pointer_bytes(slot.bypass.len());
         state.dropped.push((slot.key, slot.generation));
         state
             .doomed
