@@ -4,6 +4,7 @@ pub mod buf;
 pub mod driver;
 pub mod executor;
 pub mod file;
+pub mod sim;
 pub mod socket;
 pub mod sync;
 
