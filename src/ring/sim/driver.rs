@@ -378,7 +378,9 @@ impl Driver for SimDriver {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let target = self.on_disk(to, false, |fs, below| Ok((fs.mount.clone(), below.to_vec())));
+        let target = self.on_disk(to, false, |fs, below| {
+            Ok((fs.mount.clone(), below.to_vec()))
+        });
         let (mount, to) = target?;
         self.on_disk(from, true, |fs, below| match fs.mount == mount {
             true => fs.rename(below, &to),

@@ -119,12 +119,10 @@ impl State {
         }
         let range = offset / PAGE as u64..(offset + bytes.len() as u64).div_ceil(PAGE as u64);
         if direct {
-            self.fs(place)
-                .file(place.ino)?
-                .direct
-                .push((write, range));
+            self.fs(place).file(place.ino)?.direct.push((write, range));
         }
-        self.results.insert((driver, id), (write, fails, bytes.len() as u32));
+        self.results
+            .insert((driver, id), (write, fails, bytes.len() as u32));
         self.writes.insert(
             write,
             DiskWrite {

@@ -223,7 +223,11 @@ impl State {
                 let mut far = Stream::new(machine, to, from, local, client, (buffer, buffer));
                 if self.rng.chance(self.options.net.reset_chance) {
                     let bytes = self.rng.below(self.options.net.reset_below_bytes);
-                    let side = if self.rng.chance(0.5) { &mut near } else { &mut far };
+                    let side = if self.rng.chance(0.5) {
+                        &mut near
+                    } else {
+                        &mut far
+                    };
                     side.reset_after = Some(bytes);
                 }
                 self.sockets.insert(client, Socket::Stream(near));

@@ -270,8 +270,7 @@ impl State {
                 self.end_process(*process);
             }
         }
-        self.handles
-            .retain(|_, h| !processes.contains(&h.process));
+        self.handles.retain(|_, h| !processes.contains(&h.process));
         self.sockets_lost(machine);
         let writes: Vec<u64> = self
             .writes

@@ -23,7 +23,10 @@ fn rw() -> OpenOptions {
 }
 
 fn direct() -> OpenOptions {
-    OpenOptions { direct: true, ..rw() }
+    OpenOptions {
+        direct: true,
+        ..rw()
+    }
 }
 
 /// Runs a future on a machine, as a process of its own, to its end.
@@ -63,7 +66,9 @@ async fn write_pages(ring: Ring, path: &'static str, pages: u8, flushed: u8) {
 }
 
 fn contents(world: &SimWorld, machine: MachineId, path: &'static str) -> Option<Vec<u8>> {
-    run(world, machine, |ring| async move { ring.read(Path::new(path)).ok() })
+    run(world, machine, |ring| async move {
+        ring.read(Path::new(path)).ok()
+    })
 }
 
 #[test]
@@ -171,7 +176,9 @@ fn a_write_of_a_killed_process_may_land_late_and_keeps_its_lock_until_then() {
             file.try_lock().unwrap();
             let mut buf = its.arena().try_alloc(1 << 20).unwrap();
             buf.fill(7);
-            let _ = file.write_at([buf.freeze(0..1 << 20)].into_iter().collect(), 0).await;
+            let _ = file
+                .write_at([buf.freeze(0..1 << 20)].into_iter().collect(), 0)
+                .await;
         });
         world.run_for(Duration::from_micros(60));
         world.kill(process);
@@ -181,7 +188,11 @@ fn a_write_of_a_killed_process_may_land_late_and_keeps_its_lock_until_then() {
             file.lock().await.unwrap();
             let then = file.len().unwrap();
             ring.sleep(SECOND * 5).await;
-            assert_eq!(file.len().unwrap(), then, "locked, so nothing lands any more");
+            assert_eq!(
+                file.len().unwrap(),
+                then,
+                "locked, so nothing lands any more"
+            );
             (at_once, then)
         });
         late += u32::from(!at_once && then > 0);
@@ -198,7 +209,11 @@ fn a_failed_flush_is_reported_once_and_its_data_is_gone() {
     run(&world, machine, |ring| async move {
         let file = ring.open(path, rw()).unwrap();
         file.write_now(&[1; 4096], 0).unwrap();
-        ring.open(Path::new("/f"), rw()).unwrap().sync_all().await.unwrap();
+        ring.open(Path::new("/f"), rw())
+            .unwrap()
+            .sync_all()
+            .await
+            .unwrap();
         assert!(file.sync_data().await.is_err());
         assert!(file.sync_data().await.is_ok());
         ring.sync_dir(Path::new("/data")).await.unwrap();
@@ -275,7 +290,9 @@ fn echo(world: &SimWorld, bytes: usize) -> (usize, bool) {
     let (its, theirs) = (ring.clone(), result.clone());
     world.spawn(client, &ring, async move {
         its.sleep(Duration::from_millis(10)).await;
-        let Ok(socket) = its.connect(addr).await else { return };
+        let Ok(socket) = its.connect(addr).await else {
+            return;
+        };
         let sender = socket.clone();
         let task = its.spawn(async move {
             let all: Vec<u8> = (0..bytes).map(|n| n as u8).collect();
@@ -326,7 +343,10 @@ fn a_reset_comes_at_any_byte() {
         assert!(!clean && seen < 20_000, "seed {seed}: {seen}");
         places.insert(seen);
     }
-    assert!(places.iter().filter(|p| *p % 4096 != 0).count() > 12, "{places:?}");
+    assert!(
+        places.iter().filter(|p| *p % 4096 != 0).count() > 12,
+        "{places:?}"
+    );
 }
 
 #[test]
@@ -377,7 +397,11 @@ fn a_peer_that_never_reads_stops_its_sender() {
     });
     world.run_for(SECOND * 100);
     let bound = 2 * SimOptions::default().net.buffer_bytes;
-    assert!(sent.get() <= bound && sent.get() > bound - 20_000, "{}", sent.get());
+    assert!(
+        sent.get() <= bound && sent.get() > bound - 20_000,
+        "{}",
+        sent.get()
+    );
 }
 
 #[test]
@@ -388,7 +412,11 @@ fn the_same_seed_gives_the_same_run_and_another_seed_another() {
         let machine = world.machine(&[]);
         run(&world, machine, |ring| write_pages(ring, "/f", 9, 4));
         world.power_cut(machine, Luck::Mixed(0.5));
-        (contents(&world, machine, "/f"), world.trace_hash(), world.now())
+        (
+            contents(&world, machine, "/f"),
+            world.trace_hash(),
+            world.now(),
+        )
     };
     let runs: Vec<_> = (0..6).map(run).collect();
     let again: Vec<_> = (0..6).map(run).collect();

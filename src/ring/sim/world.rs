@@ -132,12 +132,7 @@ impl SimWorld {
     }
 
     /// Starts a main task of a process on one of its shards.
-    pub fn spawn(
-        &self,
-        process: ProcessId,
-        ring: &Ring,
-        main: impl Future<Output = ()> + 'static,
-    ) {
+    pub fn spawn(&self, process: ProcessId, ring: &Ring, main: impl Future<Output = ()> + 'static) {
         let mut mains = self.mains.borrow_mut();
         let left = mains.entry(process.0).or_default().clone();
         left.set(left.get() + 1);
@@ -232,7 +227,10 @@ impl SimWorld {
     /// Runs until the condition holds, at most for a time; answers whether it held.
     pub fn run_until(&self, limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
         let until = (self.now() + limit).0;
-        self.running.borrow_mut().iter_mut().for_each(|r| r.hot = true);
+        self.running
+            .borrow_mut()
+            .iter_mut()
+            .for_each(|r| r.hot = true);
         loop {
             self.run_scheduled();
             self.shared.with(|s| s.run_due());
@@ -319,7 +317,12 @@ impl SimWorld {
 
     /// Nobody has anything to do: on to the next event.
     fn advance(&self, until: u64) {
-        let timers = self.running.borrow().iter().filter_map(|r| r.next_timer).min();
+        let timers = self
+            .running
+            .borrow()
+            .iter()
+            .filter_map(|r| r.next_timer)
+            .min();
         let scheduled = self.scheduled.borrow().keys().next().map(|(at, _)| *at);
         self.shared.with(|s| {
             let next = [timers, scheduled, s.queue.next_at()];

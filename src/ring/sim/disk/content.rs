@@ -127,10 +127,7 @@ impl Content {
             let n = (PAGE - start).min(bytes.len() - done);
             let page = at / PAGE as u64;
             self.remember(page, seq, None);
-            let live = self
-                .live
-                .entry(page)
-                .or_insert_with(|| Rc::new([0; PAGE]));
+            let live = self.live.entry(page).or_insert_with(|| Rc::new([0; PAGE]));
             Rc::make_mut(live)[start..start + n].copy_from_slice(&bytes[done..done + n]);
             done += n;
         }
@@ -310,9 +307,16 @@ mod tests {
             c.power_cut(&mut rng, luck);
             let now = bytes(&c);
             assert_eq!(now.len(), 8192, "the flushed length stays");
-            assert!(now[4096..].iter().all(|b| *b == 1), "the flushed page stays");
+            assert!(
+                now[4096..].iter().all(|b| *b == 1),
+                "the flushed page stays"
+            );
             let new = now[..4096].chunks(SECTOR).filter(|s| s[0] == 2).count();
-            assert!(now[..4096].chunks(SECTOR).all(|s| s.iter().all(|b| *b == s[0])));
+            assert!(
+                now[..4096]
+                    .chunks(SECTOR)
+                    .all(|s| s.iter().all(|b| *b == s[0]))
+            );
             match new {
                 0 => lost += 1,
                 8 => kept += 1,
@@ -360,7 +364,10 @@ mod tests {
             c.power_cut(&mut rng, Luck::Mixed(0.3));
             let now = bytes(&c);
             match now.len() {
-                12288 => assert!(now.iter().all(|b| *b == 1), "before the cut nothing changed"),
+                12288 => assert!(
+                    now.iter().all(|b| *b == 1),
+                    "before the cut nothing changed"
+                ),
                 700 => assert!(now.iter().all(|b| *b == 1)),
                 8192 => {
                     assert!(now[700..4096].iter().all(|b| *b == 0), "seed {seed}");

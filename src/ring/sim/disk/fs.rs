@@ -346,7 +346,11 @@ impl Fs {
             inode.direct.clear();
             if !inode.content.is_durable() {
                 // files fare differently in one cut
-                let own = if rng.chance(0.2) { Luck::draw(rng) } else { luck };
+                let own = if rng.chance(0.2) {
+                    Luck::draw(rng)
+                } else {
+                    luck
+                };
                 inode.content.power_cut(rng, own);
             }
         }

@@ -69,9 +69,10 @@ impl Names {
         for change in self.pending.drain(..).rev() {
             let needed = change.seq <= upto
                 && (self.ordered
-                    || change.edits.iter().any(|(d, name, _)| {
-                        *d == dir || keys.contains(&(*d, name.clone()))
-                    }));
+                    || change
+                        .edits
+                        .iter()
+                        .any(|(d, name, _)| *d == dir || keys.contains(&(*d, name.clone()))));
             if needed {
                 keys.extend(change.edits.iter().map(|(d, n, _)| (*d, n.clone())));
             }
@@ -192,11 +193,7 @@ mod tests {
             names.power_cut(&mut Rng::new(seed), Luck::Mixed(0.2));
             outcomes.insert((names.lookup(ROOT, "a"), names.lookup(ROOT, "tmp")));
         }
-        let expected = [
-            (Some(10), None),
-            (Some(10), Some(11)),
-            (Some(11), None),
-        ];
+        let expected = [(Some(10), None), (Some(10), Some(11)), (Some(11), None)];
         assert_eq!(outcomes, BTreeSet::from(expected));
     }
 
@@ -209,8 +206,8 @@ mod tests {
                 names.change(1, vec![name("first", Some(10))]);
                 names.change(2, vec![name("second", Some(11))]);
                 names.power_cut(&mut Rng::new(seed), Luck::Mixed(0.0));
-                *seen |= names.lookup(ROOT, "first").is_none()
-                    && names.lookup(ROOT, "second").is_some();
+                *seen |=
+                    names.lookup(ROOT, "first").is_none() && names.lookup(ROOT, "second").is_some();
             }
         }
         assert_eq!(seen, [true, false]);
