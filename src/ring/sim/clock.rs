@@ -60,6 +60,6 @@ impl Trace {
     }
 
     pub(super) fn note_bytes(&mut self, bytes: &[u8]) {
-        self.note(u64::from(crc32c::crc32c(bytes)) << 32 | bytes.len() as u64);
+        self.note(u64::from(crate::base::checksum::crc32c(bytes)) << 32 | bytes.len() as u64);
     }
 }
