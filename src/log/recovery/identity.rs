@@ -78,13 +78,30 @@ pub(super) async fn wait_for_lock(
     }
 }
 
+/// Makes a log directory, and its name durable wherever it or one above it is new.
+async fn make_durable(ring: &Ring, path: &Path) -> Result<(), OpenError> {
+    let missing: Vec<&Path> = path
+        .ancestors()
+        .take_while(|above| !above.as_os_str().is_empty() && !ring.exists(above))
+        .collect();
+    ring.create_dir_all(path).map_err(OpenError::io(path))?;
+    for made in missing {
+        let parent = match made.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        ring.sync_dir(parent).await.map_err(OpenError::io(parent))?;
+    }
+    Ok(())
+}
+
 /// Locks a directory and reads its ids.
 pub(super) async fn identify(
     ring: &Ring,
     path: &Path,
     config: &LogConfig,
 ) -> Result<Identity, OpenError> {
-    ring.create_dir_all(path).map_err(OpenError::io(path))?;
+    make_durable(ring, path).await?;
     let lock = lock_directory(ring, &path.join(LOCK_FILE), config).await?;
     let entries = ring.read_dir(path).map_err(OpenError::io(path))?;
     let meta = read_meta(ring, path, config.node_id)?;

@@ -19,3 +19,6 @@ pub use counts::{Counts, CountsNow};
 pub use directory::{Directory, FreeJournal};
 pub use shard::{LogStore, NewPartition, StoreError};
 pub use ticket::{Appended, Ticket};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! The log of a shard in the simulator: whole directories, crashes at any step.
+
+mod basics;
+mod crashes;
+mod harness;
