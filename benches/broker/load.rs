@@ -1,0 +1,323 @@
+//! A load client that knows nothing of a protocol but its framing: it sends length-prefixed
+//! frames and waits for length-prefixed answers, so that a broker and a floor program are driven
+//! by the same code.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+/// Where frames come from and where answers go.
+pub trait Traffic {
+    /// The next frame of a connection, length included.
+    fn frame(&mut self, connection: usize) -> &[u8];
+    /// The head of an answer (at most [`HEAD_BYTES`], without its length) and its whole length.
+    fn answer(&mut self, connection: usize, head: &[u8], length: usize) -> Result<(), String>;
+}
+
+/// How much of an answer a [`Traffic`] sees; the rest is read and dropped.
+pub const HEAD_BYTES: usize = 512;
+
+/// When frames are sent.
+#[derive(Clone, Copy)]
+pub enum Pace {
+    /// Always so many in flight on each connection.
+    Depth(usize),
+    /// So many a second over all connections, whatever the answers do: latency counts from the
+    /// intended time.
+    Rate(f64),
+}
+
+/// How a load runs.
+#[derive(Clone, Copy)]
+pub struct Plan {
+    pub connections: usize,
+    pub pace: Pace,
+    pub warmup: Duration,
+    pub run: Duration,
+}
+
+/// What came of it, warm-up left out.
+pub struct Outcome {
+    pub answers: u64,
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    pub elapsed: Duration,
+    /// Nanoseconds from (intended) send to the whole answer.
+    pub latency: Histogram<u64>,
+}
+
+impl Outcome {
+    pub fn per_second(&self, count: u64) -> f64 {
+        count as f64 / self.elapsed.as_secs_f64()
+    }
+
+    pub fn quantile_us(&self, q: f64) -> f64 {
+        self.latency.value_at_quantile(q) as f64 / 1e3
+    }
+}
+
+struct Connection {
+    socket: TcpStream,
+    /// Being sent, from `sent` on.
+    out: Vec<u8>,
+    sent: usize,
+    /// When each frame in flight was meant to leave.
+    due: std::collections::VecDeque<Instant>,
+    /// Frames that should have left already.
+    backlog: std::collections::VecDeque<Instant>,
+    length: [u8; 4],
+    length_have: usize,
+    head: Vec<u8>,
+    body_left: usize,
+    body_length: usize,
+}
+
+/// Runs a load. `start` is called when the warm-up ends, `end` when the measured time does.
+pub fn run(
+    addr: SocketAddr,
+    plan: Plan,
+    traffic: &mut dyn Traffic,
+    prepare: &mut dyn FnMut(usize, &mut TcpStream) -> io::Result<()>,
+    start: &mut dyn FnMut(),
+    end: &mut dyn FnMut(),
+) -> Result<Outcome, String> {
+    let fail = |what: &str, e: io::Error| format!("{what}: {e}");
+    let poll = Epoll::new().map_err(|e| fail("epoll", e))?;
+    let mut connections = Vec::new();
+    for i in 0..plan.connections {
+        let mut socket = TcpStream::connect(addr).map_err(|e| fail("connect", e))?;
+        set_cubic(&socket).map_err(|e| fail("cubic", e))?;
+        socket.set_nodelay(true).map_err(|e| fail("nodelay", e))?;
+        prepare(i, &mut socket).map_err(|e| fail("first exchange", e))?;
+        socket.set_nonblocking(true).map_err(|e| fail("nonblocking", e))?;
+        poll.add(socket.as_raw_fd(), i as u64).map_err(|e| fail("epoll", e))?;
+        connections.push(Connection {
+            socket,
+            out: Vec::new(),
+            sent: 0,
+            due: Default::default(),
+            backlog: Default::default(),
+            length: [0; 4],
+            length_have: 0,
+            head: Vec::with_capacity(HEAD_BYTES),
+            body_left: 0,
+            body_length: 0,
+        });
+    }
+    let mut outcome = Outcome {
+        answers: 0,
+        sent_bytes: 0,
+        received_bytes: 0,
+        elapsed: Duration::ZERO,
+        latency: Histogram::new(3).expect("3 digits are allowed"),
+    };
+    let mut scratch = vec![0u8; 256 * 1024];
+    let began = Instant::now();
+    let measured_from = began + plan.warmup;
+    let ends = measured_from + plan.run;
+    let mut measuring = false;
+    let mut scheduled = 0u64;
+    let mut turn = 0usize;
+    let mut events = Vec::new();
+    loop {
+        let now = Instant::now();
+        if !measuring && now >= measured_from {
+            measuring = true;
+            start();
+        }
+        if now >= ends {
+            end();
+            outcome.elapsed = now - measured_from;
+            return Ok(outcome);
+        }
+        let mut wait = ends - now;
+        match plan.pace {
+            Pace::Depth(depth) => {
+                for (i, c) in connections.iter_mut().enumerate() {
+                    while c.due.len() < depth && c.sent == c.out.len() {
+                        c.begin(traffic.frame(i), now);
+                        if measuring {
+                            outcome.sent_bytes += c.out.len() as u64;
+                        }
+                        c.push().map_err(|e| fail("send", e))?;
+                    }
+                }
+            }
+            Pace::Rate(rate) => {
+                let due = ((now - began).as_secs_f64() * rate) as u64;
+                while scheduled < due {
+                    let at = began + Duration::from_secs_f64(scheduled as f64 / rate);
+                    connections[turn].backlog.push_back(at);
+                    turn = (turn + 1) % plan.connections;
+                    scheduled += 1;
+                }
+                for (i, c) in connections.iter_mut().enumerate() {
+                    while c.sent == c.out.len() {
+                        let Some(at) = c.backlog.pop_front() else { break };
+                        c.begin(traffic.frame(i), at);
+                        if measuring {
+                            outcome.sent_bytes += c.out.len() as u64;
+                        }
+                        c.push().map_err(|e| fail("send", e))?;
+                    }
+                }
+                let next = began + Duration::from_secs_f64((scheduled + 1) as f64 / rate);
+                wait = wait.min(next.saturating_duration_since(Instant::now()));
+            }
+        }
+        poll.wait(&mut events, wait).map_err(|e| fail("epoll_wait", e))?;
+        for i in events.drain(..) {
+            let i = i as usize;
+            let c = &mut connections[i];
+            c.push().map_err(|e| fail("send", e))?;
+            c.pull(i, &mut scratch, traffic, measuring, &mut outcome)?;
+        }
+    }
+}
+
+impl Connection {
+    fn begin(&mut self, frame: &[u8], due: Instant) {
+        self.out.clear();
+        self.out.extend_from_slice(frame);
+        self.sent = 0;
+        self.due.push_back(due);
+    }
+
+    fn push(&mut self) -> io::Result<()> {
+        while self.sent < self.out.len() {
+            match self.socket.write(&self.out[self.sent..]) {
+                Ok(n) => self.sent += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn pull(
+        &mut self,
+        index: usize,
+        scratch: &mut [u8],
+        traffic: &mut dyn Traffic,
+        measuring: bool,
+        outcome: &mut Outcome,
+    ) -> Result<(), String> {
+        loop {
+            let got = match self.socket.read(scratch) {
+                Ok(0) => return Err("the server closed the connection".into()),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(format!("receive: {e}")),
+            };
+            if measuring {
+                outcome.received_bytes += got as u64;
+            }
+            let mut bytes = &scratch[..got];
+            while !bytes.is_empty() {
+                if self.length_have < 4 {
+                    self.length[self.length_have] = bytes[0];
+                    self.length_have += 1;
+                    bytes = &bytes[1..];
+                    if self.length_have == 4 {
+                        self.body_length = u32::from_be_bytes(self.length) as usize;
+                        self.body_left = self.body_length;
+                        self.head.clear();
+                    }
+                } else {
+                    let take = bytes.len().min(self.body_left);
+                    let head = (HEAD_BYTES - self.head.len()).min(take);
+                    self.head.extend_from_slice(&bytes[..head]);
+                    self.body_left -= take;
+                    bytes = &bytes[take..];
+                }
+                if self.length_have == 4 && self.body_left == 0 {
+                    self.length_have = 0;
+                    traffic.answer(index, &self.head, self.body_length)?;
+                    let due = self.due.pop_front().ok_or("an answer that nobody asked for")?;
+                    if measuring {
+                        outcome.answers += 1;
+                        let nanos = due.elapsed().as_nanos() as u64;
+                        outcome.latency.saturating_record(nanos);
+                    }
+                }
+            }
+            if got < scratch.len() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// BBR and cubic cost differently on loopback: both sides of every measured connection use cubic.
+pub fn set_cubic(socket: &TcpStream) -> io::Result<()> {
+    let name = b"cubic";
+    // SAFETY: the option's value is a name of the given length.
+    let failed = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_CONGESTION,
+            name.as_ptr().cast(),
+            name.len() as u32,
+        )
+    };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+struct Epoll(i32);
+
+impl Epoll {
+    fn new() -> io::Result<Epoll> {
+        // SAFETY: no memory is passed.
+        match unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) } {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(Epoll(fd)),
+        }
+    }
+
+    fn add(&self, fd: i32, key: u64) -> io::Result<()> {
+        let flags = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET;
+        let mut event = libc::epoll_event { events: flags as u32, u64: key };
+        // SAFETY: the event lives over the call.
+        match unsafe { libc::epoll_ctl(self.0, libc::EPOLL_CTL_ADD, fd, &mut event) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    fn wait(&self, keys: &mut Vec<u64>, wait: Duration) -> io::Result<()> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 128];
+        let wait = libc::timespec {
+            tv_sec: wait.as_secs() as i64,
+            tv_nsec: i64::from(wait.subsec_nanos()),
+        };
+        // SAFETY: the array and the time live over the call.
+        let got = unsafe {
+            libc::epoll_pwait2(
+                self.0,
+                events.as_mut_ptr(),
+                events.len() as i32,
+                &wait,
+                std::ptr::null(),
+            )
+        };
+        match got {
+            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => Ok(()),
+            -1 => Err(io::Error::last_os_error()),
+            n => {
+                keys.extend(events[..n as usize].iter().map(|e| e.u64));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Drop for Epoll {
+    fn drop(&mut self) {
+        // SAFETY: ours, and used by nobody else.
+        unsafe { libc::close(self.0) };
+    }
+}

@@ -1,0 +1,47 @@
+//! The built broker against its yardsticks, in one run: `cargo bench --bench broker -- [ROW..]`.
+//!
+//! CPU is the whole system's minus the load's, for kernel workers hide from a process's own
+//! account; the broker is pinned to core 0, the load to core 1, both ends of every connection use
+//! cubic. Floors are the programs of `benches/floor`. The data directory must lie on a file system
+//! with a journal for the figures to mean something: name one with `--dir`.
+#![allow(clippy::disallowed_methods, missing_docs)]
+
+mod kafka;
+mod load;
+mod machine;
+mod rows;
+mod server;
+
+use std::path::PathBuf;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let mut dir = std::env::temp_dir();
+    let mut seconds = 4.0;
+    let mut pairs = 3;
+    let mut names = Vec::new();
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().unwrap_or_else(|| panic!("{arg} takes a value"));
+        match arg.as_str() {
+            "--dir" => dir = PathBuf::from(value()),
+            "--seconds" => seconds = value().parse().expect("--seconds takes a number"),
+            "--pairs" => pairs = value().parse().expect("--pairs takes a number"),
+            _ => names.push(arg),
+        }
+    }
+    let cubic = machine::Cubic::set();
+    if let Err(e) = &cubic {
+        println!("# congestion control stays as it is: {e}");
+    }
+    println!("# {}", machine::describe());
+    println!("# data in {}, {seconds} s a run, {pairs} pairs, medians", dir.display());
+    let _ = machine::pin(1);
+    let bench = rows::Bench { dir, seconds, pairs };
+    println!("{:<44} {:>12} {:>12} {:>8} {:>8}", "what", "ours", "yardstick", "ratio", "at most");
+    for (name, row) in rows::ALL {
+        if names.is_empty() || names.iter().any(|n| name.starts_with(n.as_str())) {
+            row(&bench);
+        }
+    }
+}

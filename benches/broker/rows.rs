@@ -1,0 +1,421 @@
+//! The rows of the table, each a claim with its yardstick.
+
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::kafka::{self, Fetch, Plain, Produce};
+use crate::load::{self, Outcome, Pace, Plan, Traffic};
+use crate::machine::{self, Cpu};
+use crate::server::{BrokerSetup, Server};
+
+pub struct Bench {
+    pub dir: PathBuf,
+    pub seconds: f64,
+    pub pairs: usize,
+}
+
+type Row = fn(&Bench);
+
+pub const ALL: &[(&str, Row)] = &[
+    ("produce", produce),
+    ("fetch", fetch),
+    ("small", small),
+    ("partitions", partitions),
+    ("lanes", lanes),
+    ("shards", shards),
+    ("memory", memory),
+    ("idle", idle),
+    ("start", start),
+    ("create", create),
+];
+
+const KIB: usize = 1024;
+const JOURNAL: &str = "corelane.journal.size=1073741824";
+
+struct Measured {
+    outcome: Outcome,
+    cpu: Cpu,
+}
+
+impl Measured {
+    fn cpu_per_gb(&self) -> f64 {
+        let bytes = self.outcome.sent_bytes.max(self.outcome.received_bytes);
+        self.cpu.cost() / (bytes as f64 / 1e9)
+    }
+
+    fn cpu_us_each(&self) -> f64 {
+        self.cpu.cost() * 1e6 / self.outcome.answers as f64
+    }
+
+    fn mb_per_s(&self) -> f64 {
+        let bytes = self.outcome.sent_bytes.max(self.outcome.received_bytes);
+        self.outcome.per_second(bytes) / 1e6
+    }
+}
+
+impl Bench {
+    /// A fresh directory for one server.
+    fn fresh(&self, name: &str) -> PathBuf {
+        let dir = self.dir.join(format!("corelane-bench-{name}"));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).expect("the data directory can be made");
+        dir
+    }
+
+    fn plan(&self, connections: usize, pace: Pace) -> Plan {
+        Plan {
+            connections,
+            pace,
+            warmup: Duration::from_secs_f64((self.seconds / 3.0).max(0.5)),
+            run: Duration::from_secs_f64(self.seconds),
+        }
+    }
+
+    fn measure(&self, server: &Server, plan: Plan, traffic: &mut dyn Traffic) -> Measured {
+        self.measure_as(server, plan, traffic, &mut |_, _| Ok(()))
+    }
+
+    fn measure_as(
+        &self,
+        server: &Server,
+        plan: Plan,
+        traffic: &mut dyn Traffic,
+        prepare: &mut dyn FnMut(usize, &mut TcpStream) -> std::io::Result<()>,
+    ) -> Measured {
+        let pid = server.pid();
+        let (before, after) = (std::cell::Cell::new(Cpu::default()), std::cell::Cell::new(Cpu::default()));
+        let outcome = load::run(
+            server.addr,
+            plan,
+            traffic,
+            prepare,
+            &mut || before.set(Cpu::now(pid)),
+            &mut || after.set(Cpu::now(pid)),
+        )
+        .unwrap_or_else(|e| panic!("the load failed: {e}"));
+        Measured { outcome, cpu: after.get().since(before.get()) }
+    }
+
+    /// A B A B ..; the medians of both.
+    fn pairs(&self, mut a: impl FnMut() -> f64, mut b: impl FnMut() -> f64) -> (f64, f64) {
+        let (mut all_a, mut all_b) = (Vec::new(), Vec::new());
+        for _ in 0..self.pairs {
+            all_a.push(a());
+            all_b.push(b());
+        }
+        (median(all_a), median(all_b))
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn line(what: &str, ours: f64, yardstick: f64, at_most: f64, unit: &str) {
+    let ratio = ours / yardstick;
+    let verdict = if ratio <= at_most { "" } else { "  MISS" };
+    println!("{:<44} {ours:>12.3} {yardstick:>12.3} {ratio:>8.2} {at_most:>8.2} {unit}{verdict}", what);
+}
+
+fn bound(what: &str, ours: f64, at_most: f64, unit: &str) {
+    let verdict = if ours <= at_most { "" } else { "  MISS" };
+    println!("{what:<44} {ours:>12.3} {:>12} {:>8} {at_most:>8.2} {unit}{verdict}", "-", "-");
+}
+
+fn note(text: &str) {
+    println!("    {text}");
+}
+
+fn floor_file(dir: &Path) -> String {
+    dir.join("floor").display().to_string()
+}
+
+fn produce(b: &Bench) {
+    for (name, records, at_most) in [("64 KiB", 63, 2.0), ("1 MiB", 1000, 1.5)] {
+        let batch = kafka::batch(records, KIB);
+        let (connections, depth) = (4, 2);
+        let plan = b.plan(connections, Pace::Depth(depth));
+        let rate = std::cell::Cell::new((0.0, 0.0));
+        let (ours, floor) = b.pairs(
+            || {
+                let dir = b.fresh("produce");
+                let server = Server::broker(&BrokerSetup::new(&dir).set(JOURNAL));
+                kafka::create_topics(server.addr, &[(kafka::TOPIC, 4)]).expect("topic");
+                let m = b.measure(&server, plan, &mut Produce::spread(&batch, connections, 4));
+                rate.set((m.mb_per_s(), rate.get().1));
+                m.cpu_per_gb()
+            },
+            || {
+                let dir = b.fresh("floor");
+                let server = Server::floor(&["ingest", "--core", "0", "--file", &floor_file(&dir)]);
+                let m = b.measure(&server, plan, &mut Plain::of_batch(&batch, connections));
+                rate.set((rate.get().0, m.mb_per_s()));
+                m.cpu_per_gb()
+            },
+        );
+        line(&format!("produce, group, {name}"), ours, floor, at_most, "CPU-s/GB");
+        note(&format!("MB/s: {:.0} against {:.0}", rate.get().0, rate.get().1));
+    }
+}
+
+/// Fills the topic: `connections` partitions of `batches` batches each.
+fn fill(server: &Server, connections: usize, batch: &[u8], batches: u64) {
+    kafka::create_topics(server.addr, &[(kafka::TOPIC, connections as i32)]).expect("topic");
+    let mut produce = Produce::spread(batch, connections, connections as i32);
+    let mut sockets: Vec<TcpStream> = (0..connections)
+        .map(|_| TcpStream::connect(server.addr).expect("the broker listens"))
+        .collect();
+    for _ in 0..batches {
+        for (c, socket) in sockets.iter_mut().enumerate() {
+            let frame = produce.frame(c).to_vec();
+            let answer = kafka::call(socket, &frame).expect("produce");
+            produce.answer(c, &answer, answer.len()).expect("produce");
+        }
+    }
+}
+
+fn fetch(b: &Bench) {
+    for (name, records, bytes) in [("64 KiB", 63, 64 * KIB), ("1 MiB", 1000, KIB * KIB)] {
+        let batch = kafka::batch(records, KIB);
+        let connections = 4;
+        let plan = b.plan(connections, Pace::Depth(1));
+        let batches = (96 * KIB * KIB / batch.len()) as u64 / connections as u64;
+        let end = batches as i64 * records as i64;
+        let traffic = || Fetch::new(connections, batch.len() as i32 + 1, records as i64, end);
+
+        let dir = b.fresh("fetch");
+        let setup = BrokerSetup::new(&dir).set(JOURNAL);
+        let server = Server::broker(&setup);
+        fill(&server, connections, &batch, batches);
+        let file = floor_file(&b.fresh("floor"));
+        let total = batches * connections as u64 * batch.len() as u64;
+        std::fs::write(&file, vec![7u8; total as usize]).expect("the floor's file");
+        let plain = || Plain::reads(batch.len() as u32, total, connections);
+        let (ours, floor) = b.pairs(
+            || b.measure(&server, plan, &mut traffic()).cpu_per_gb(),
+            || {
+                let floor = Server::floor(&["read", "--memory", "--core", "0", "--file", &file]);
+                b.measure(&floor, plan, &mut plain()).cpu_per_gb()
+            },
+        );
+        line(&format!("fetch from memory, {name}"), ours, floor, 1.3, "CPU-s/GB");
+        server.stop();
+
+        let (ours, floor) = b.pairs(
+            || {
+                drop_page_cache();
+                let server = Server::broker(&setup);
+                b.measure(&server, plan, &mut traffic()).cpu_per_gb()
+            },
+            || {
+                drop_page_cache();
+                let floor = Server::floor(&["read", "--core", "0", "--file", &file]);
+                b.measure(&floor, plan, &mut plain()).cpu_per_gb()
+            },
+        );
+        line(&format!("fetch cold at first, {name}"), ours, floor, 1.3, "CPU-s/GB");
+        let _ = bytes;
+    }
+}
+
+fn drop_page_cache() {
+    // SAFETY: no arguments.
+    unsafe { libc::sync() };
+    let _ = std::fs::write("/proc/sys/vm/drop_caches", "1");
+}
+
+fn small(b: &Bench) {
+    let batch = kafka::batch(1, 100);
+    let connections = 64;
+    let plan = b.plan(connections, Pace::Depth(1));
+    let ours = |policy: &str| {
+        let dir = b.fresh("small");
+        let setup = BrokerSetup::new(&dir).set(JOURNAL).set(&format!("corelane.flush.policy={policy}"));
+        let server = Server::broker(&setup);
+        kafka::create_topics(server.addr, &[(kafka::TOPIC, 16)]).expect("topic");
+        let m = b.measure(&server, plan, &mut Produce::spread(&batch, connections, 16));
+        note(&format!(
+            "{policy}: {:.0} requests/s, p50 {:.0} us, p99 {:.0} us",
+            m.outcome.per_second(m.outcome.answers),
+            m.outcome.quantile_us(0.5),
+            m.outcome.quantile_us(0.99)
+        ));
+        m.cpu_us_each()
+    };
+    let floor = |args: &[&str]| {
+        let dir = b.fresh("floor");
+        let file = floor_file(&dir);
+        let mut args = args.to_vec();
+        args.extend(["--core", "0", "--file", &file]);
+        let server = Server::floor(&args);
+        b.measure(&server, plan, &mut Plain::of_batch(&batch, connections)).cpu_us_each()
+    };
+    let (interval, echo) = b.pairs(|| ours("interval"), || floor(&["echo"]));
+    line("small produce, interval, 64 connections", interval, echo, 2.5, "CPU us/request");
+    let (group, ingest) = b.pairs(|| ours("group"), || floor(&["ingest"]));
+    line("small produce, group, 64 connections", group, ingest, 1.5, "CPU us/request");
+}
+
+fn partitions(b: &Bench) {
+    let batch = kafka::batch(1, KIB);
+    let connections = 16;
+    let server_for = |partitions: i32| {
+        let dir = b.fresh(&format!("partitions-{partitions}"));
+        let server = Server::broker(&BrokerSetup::new(&dir).set(JOURNAL));
+        kafka::create_topics(server.addr, &[(kafka::TOPIC, partitions)]).expect("topic");
+        server
+    };
+    let one = server_for(1);
+    let saturated = b.measure(
+        &one,
+        b.plan(connections, Pace::Depth(4)),
+        &mut Produce::spread(&batch, connections, 1),
+    );
+    let rate = saturated.outcome.per_second(saturated.outcome.answers) / 2.0;
+    note(&format!("saturation with one partition: {:.0} requests/s; half of it is offered", rate * 2.0));
+    let at_half = |server: &Server, partitions: i32| {
+        b.measure(
+            server,
+            b.plan(connections, Pace::Rate(rate)),
+            &mut Produce::spread(&batch, connections, partitions),
+        )
+    };
+    for partitions in [1000, 10_000] {
+        let many = server_for(partitions);
+        let (mut a, mut c) = (Vec::new(), Vec::new());
+        for _ in 0..b.pairs {
+            a.push(at_half(&many, partitions));
+            c.push(at_half(&one, 1));
+        }
+        let pick = |of: &[Measured], f: fn(&Measured) -> f64| median(of.iter().map(f).collect());
+        if partitions == 10_000 {
+            for (q, f) in [
+                ("p50", (|m| m.outcome.quantile_us(0.5)) as fn(&Measured) -> f64),
+                ("p99", |m| m.outcome.quantile_us(0.99)),
+            ] {
+                line(&format!("commit {q}, 10,000 partitions against 1"), pick(&a, f), pick(&c, f), 2.0, "us");
+            }
+        } else {
+            let f = |m: &Measured| m.cpu_per_gb();
+            line("1000 partitions against 1, same load", pick(&a, f), pick(&c, f), 1.3, "CPU-s/GB");
+        }
+    }
+}
+
+fn lanes(b: &Bench) {
+    let batch = kafka::batch(63, KIB);
+    let dir = b.fresh("lanes");
+    let server = Server::broker(&BrokerSetup::new(&dir).set(JOURNAL).cores("2"));
+    kafka::create_topics(server.addr, &[(kafka::TOPIC, 16)]).expect("topic");
+    let leaders = kafka::leaders(server.addr).expect("metadata");
+    let mut nodes = leaders.clone();
+    nodes.sort_unstable();
+    nodes.dedup();
+    note(&format!("lanes shown: {nodes:?}"));
+    let connections = 4;
+    let plan = b.plan(connections, Pace::Depth(2));
+    let of_lane: Vec<Vec<i32>> = (0..connections)
+        .map(|c| {
+            let node = nodes[c % nodes.len()];
+            (0..16).filter(|p| leaders[*p as usize] == node).collect()
+        })
+        .collect();
+    let (one_node, with_lanes) = b.pairs(
+        || {
+            let m = b.measure(&server, plan, &mut Produce::spread(&batch, connections, 16));
+            m.cpu_per_gb()
+        },
+        || {
+            let mut traffic = Produce::new(&batch, -1, &of_lane);
+            b.measure_as(&server, plan, &mut traffic, &mut |_, s| kafka::introduce(s)).cpu_per_gb()
+        },
+    );
+    line("2 shards: one node against lanes", one_node, with_lanes, 1.4, "CPU-s/GB");
+}
+
+fn shards(b: &Bench) {
+    let batch = kafka::batch(63, KIB);
+    let connections = 4;
+    let plan = b.plan(connections, Pace::Depth(2));
+    let run = |cores: &str| {
+        let dir = b.fresh("shards");
+        let server = Server::broker(&BrokerSetup::new(&dir).set(JOURNAL).cores(cores));
+        kafka::create_topics(server.addr, &[(kafka::TOPIC, 16)]).expect("topic");
+        let leaders = kafka::leaders(server.addr).expect("metadata");
+        let mut nodes = leaders.clone();
+        nodes.sort_unstable();
+        nodes.dedup();
+        let own: Vec<Vec<i32>> = (0..connections)
+            .map(|c| (0..16).filter(|p| leaders[*p as usize] == nodes[c % nodes.len()]).collect())
+            .collect();
+        let mut traffic = Produce::new(&batch, -1, &own);
+        let m = b.measure_as(&server, plan, &mut traffic, &mut |_, s| kafka::introduce(s));
+        note(&format!("cores {cores}: {:.0} MB/s", m.mb_per_s()));
+        m.cpu_per_gb()
+    };
+    let (two, one) = b.pairs(|| run("2"), || run("0,"));
+    line("2 shards against 1 (load on the same cores)", two, one, 1.1, "CPU-s/GB");
+}
+
+fn memory(b: &Bench) {
+    let dir = b.fresh("memory");
+    let server = Server::broker(&BrokerSetup::new(&dir));
+    bound("resident memory, idle start", machine::resident_mib(server.pid()), 32.0, "MiB");
+    for i in 0..10 {
+        kafka::create_topics(server.addr, &[(&format!("t{i}"), 1000)]).expect("topics");
+    }
+    bound("resident memory, 10,000 empty partitions", machine::resident_mib(server.pid()), 256.0, "MiB");
+}
+
+fn idle(b: &Bench) {
+    let dir = b.fresh("idle");
+    let server = Server::broker(&BrokerSetup::new(&dir));
+    kafka::create_topics(server.addr, &[(kafka::TOPIC, 1000)]).expect("topic");
+    let sockets: Vec<TcpStream> =
+        (0..1000).map(|_| TcpStream::connect(server.addr).expect("connect")).collect();
+    let began = (Instant::now(), machine::process_seconds(server.pid()));
+    let span = Duration::from_secs_f64(b.seconds.max(5.0));
+    std::thread::sleep(span);
+    let spent = machine::process_seconds(server.pid()) - began.1;
+    bound("idle CPU, 1000 sockets, 1000 partitions", spent / began.0.elapsed().as_secs_f64() * 100.0, 1.0, "% of a core");
+    drop(sockets);
+}
+
+fn start(b: &Bench) {
+    let batch = kafka::batch(1, KIB);
+    for (partitions, clean, killed) in [(1000, 0.2, 2.0), (10_000, 1.0, 3.0)] {
+        let dir = b.fresh("start");
+        let setup = BrokerSetup::new(&dir);
+        let server = Server::broker(&setup);
+        for i in 0..partitions / 1000 {
+            let name = if i == 0 { kafka::TOPIC.to_string() } else { format!("t{i}") };
+            kafka::create_topics(server.addr, &[(&name, 1000)]).expect("topics");
+        }
+        let load = |server: &Server| {
+            b.measure(server, b.plan(16, Pace::Depth(4)), &mut Produce::spread(&batch, 16, 1000));
+        };
+        load(&server);
+        let stop = server.stop();
+        let server = Server::broker(&setup);
+        bound(&format!("start, {partitions} partitions, clean"), server.ready_after.as_secs_f64(), clean, "s");
+        note(&format!("clean stop took {:.2} s", stop.as_secs_f64()));
+        load(&server);
+        server.kill();
+        let server = Server::broker(&setup);
+        bound(&format!("start, {partitions} partitions, after SIGKILL"), server.ready_after.as_secs_f64(), killed, "s");
+    }
+}
+
+fn create(b: &Bench) {
+    let dir = b.fresh("create");
+    let server = Server::broker(&BrokerSetup::new(&dir));
+    let mut times = Vec::new();
+    for i in 0..b.pairs {
+        let began = Instant::now();
+        kafka::create_topics(server.addr, &[(&format!("t{i}"), 1000)]).expect("topics");
+        times.push(began.elapsed().as_secs_f64());
+    }
+    bound("CreateTopics, 1000 partitions, until all serve", median(times), 0.5, "s");
+}

@@ -1,0 +1,153 @@
+//! Starts what is measured: the built broker, or a floor program.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    pub addr: SocketAddr,
+    /// From the start of the process to the first answered request.
+    pub ready_after: Duration,
+}
+
+/// How a broker is started.
+#[derive(Clone)]
+pub struct BrokerSetup {
+    pub data: PathBuf,
+    pub cores: String,
+    pub overrides: Vec<String>,
+}
+
+impl BrokerSetup {
+    /// One core, default settings.
+    pub fn new(data: &Path) -> BrokerSetup {
+        BrokerSetup { data: data.to_path_buf(), cores: "0,".into(), overrides: Vec::new() }
+    }
+
+    pub fn set(mut self, setting: &str) -> BrokerSetup {
+        self.overrides.push(setting.into());
+        self
+    }
+
+    pub fn cores(mut self, cores: &str) -> BrokerSetup {
+        self.cores = cores.into();
+        self
+    }
+}
+
+/// A port that is free now.
+pub fn free_port() -> SocketAddr {
+    let probe = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    probe.local_addr().expect("bound")
+}
+
+impl Server {
+    /// Starts the broker and waits until it answers ApiVersions.
+    pub fn broker(setup: &BrokerSetup) -> Server {
+        let addr = free_port();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        command.args(["serve", "--listen", &addr.to_string(), "--cores", &setup.cores]);
+        command.arg("--data").arg(&setup.data);
+        for o in &setup.overrides {
+            command.args(["--override", o]);
+        }
+        let began = Instant::now();
+        let child = command.stdout(Stdio::null()).stderr(log()).spawn().expect("the binary is built");
+        let mut server = Server { child, addr, ready_after: Duration::ZERO };
+        server.wait_ready(began);
+        server
+    }
+
+    /// Starts a floor program of `benches/floor` with these arguments on a core.
+    pub fn floor(args: &[&str]) -> Server {
+        let addr = free_port();
+        let mut child = Command::new(floor_binary())
+            .args(args)
+            .args(["--listen", &addr.to_string()])
+            .stdout(Stdio::piped())
+            .stderr(log())
+            .spawn()
+            .expect("the floor is built: cargo bench --no-run");
+        let out = child.stdout.take().expect("piped");
+        let mut line = String::new();
+        BufReader::new(out).read_line(&mut line).expect("the floor says that it is ready");
+        assert!(line.contains("ready"), "the floor program said: {line}");
+        Server { child, addr, ready_after: Duration::ZERO }
+    }
+
+    fn wait_ready(&mut self, began: Instant) {
+        // ApiVersions 0, no client id
+        let request = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+        loop {
+            let attempt = TcpStream::connect(self.addr).and_then(|mut s| {
+                s.set_read_timeout(Some(Duration::from_secs(60)))?;
+                s.write_all(&request)?;
+                let mut answer = [0u8; 4];
+                s.read_exact(&mut answer)
+            });
+            if attempt.is_ok() {
+                self.ready_after = began.elapsed();
+                return;
+            }
+            if let Some(status) = self.child.try_wait().expect("our own child") {
+                panic!("the broker ended with {status}; see benches.log in the temporary directory");
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "no answer within a minute");
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn stop(mut self) -> Duration {
+        let began = Instant::now();
+        // SAFETY: a signal to our own child.
+        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
+        let status = self.child.wait().expect("our own child");
+        assert!(status.success(), "a clean stop ends with 0, not {status}");
+        began.elapsed()
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn log() -> Stdio {
+    let path = std::env::temp_dir().join("benches.log");
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    file.map_or(Stdio::null(), Stdio::from)
+}
+
+/// Cargo puts benches beside each other; the newest build of the floor wins.
+fn floor_binary() -> PathBuf {
+    let me = std::env::current_exe().expect("we run");
+    let dir = me.parent().expect("in a directory");
+    let mut found: Vec<_> = std::fs::read_dir(dir)
+        .expect("our own directory")
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| {
+            let name = p.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            name.starts_with("floor-") && !name.contains('.')
+        })
+        .collect();
+    found.sort_by_key(|p| p.metadata().and_then(|m| m.modified()).ok());
+    found.pop().expect("build the floor first: cargo bench --no-run")
+}
