@@ -4,7 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use corelane::wire::api::ApiKey;
+use corelane::base::time::Timestamp;
 use corelane::wire::batch::BatchBuilder;
+use corelane::wire::compress::Codec;
 use corelane::wire::frame;
 use corelane::wire::message::Message;
 use corelane::wire::messages::*;
@@ -98,7 +100,7 @@ pub fn introduce(socket: &mut TcpStream) -> io::Result<()> {
 pub fn batch(records: usize, record_bytes: usize) -> Vec<u8> {
     // payload that does not repeat, so that nothing on the way can cheat
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut builder = BatchBuilder::new();
+    let mut builder = BatchBuilder::new(Codec::None);
     for i in 0..records {
         let value: Vec<u8> = (0..record_bytes)
             .map(|_| {
@@ -108,9 +110,9 @@ pub fn batch(records: usize, record_bytes: usize) -> Vec<u8> {
                 state as u8
             })
             .collect();
-        builder.append(i as i64, None, Some(&value), &[]);
+        builder.append(Timestamp(i as i64), None, Some(&value), &[]);
     }
-    builder.build()
+    builder.build().expect("nothing is compressed")
 }
 
 /// Produces the same batch again and again; each connection to its own partitions in turn.
