@@ -28,8 +28,12 @@ impl Partition {
         };
         if !on_disk {
             // Kafka expects the file of the active segment, even if it is empty
-            self.open_file(base, Access::Settle)?;
-            self.state.borrow_mut().active_mut().on_disk = true;
+            let file = self.open_file(base, Access::Settle)?;
+            self.begin_file(&file, base)
+                .map_err(|source| LogError::Io {
+                    path: self.path(base, Kind::Log),
+                    source,
+                })?;
         }
         if self.state.borrow().active().allocated != len {
             self.trim(base, len)?;
@@ -107,9 +111,6 @@ impl Partition {
             if let Some(index) = &mut active.index {
                 Rc::make_mut(index).truncate(end, to.position);
             }
-            if active.largest.is_some_and(|largest| largest.offset >= end) {
-                active.largest = None;
-            }
             let whole = state.producers.truncate_end(end);
             state.epochs.truncate_end(end);
             state.log_start = state.log_start.min(end);
@@ -134,8 +135,8 @@ impl Partition {
         if on_disk {
             let drained = self.state.borrow().active().drained;
             self.trim(to.segment, drained)?;
-            self.recall_last_batch().await?;
         }
+        self.recall().await?;
         Ok(whole)
     }
 }

@@ -14,7 +14,7 @@ use crate::log::format::{epoch_checkpoint, names};
 use crate::log::partition::Partition;
 use crate::log::partition::error::LogError;
 use crate::log::partition::segment::page_floor;
-use crate::log::segment::{Access, Place};
+use crate::log::segment::{Access, Place, SparseIndex};
 use crate::ring::File;
 use crate::ring::driver::{Chain, OpenOptions};
 
@@ -134,14 +134,9 @@ impl Partition {
             .map_err(io)?;
         if opened {
             file.lock().await.map_err(io)?;
-            if write.fresh {
-                file.set_len(0).map_err(io)?; // what a cut left under this name
-                let mut state = self.state.borrow_mut();
-                state.new_names = true;
-                if let Some(segment) = state.by_base(write.base) {
-                    segment.on_disk = true;
-                }
-            }
+        }
+        if write.fresh {
+            self.begin_file(&file, write.base).map_err(io)?;
         }
         if write.lacks_prefix && !self.read_prefix(&file, &write).await.map_err(io)? {
             return Err(LogError::Memory(path()));
@@ -207,6 +202,19 @@ impl Partition {
             });
         }
         None
+    }
+
+    /// The first write of a segment: whatever was left under its name goes.
+    pub(super) fn begin_file(&self, file: &File, base: Offset) -> io::Result<()> {
+        let mut state = self.state.borrow_mut();
+        if let Some(segment) = state.by_base(base)
+            && !segment.on_disk
+        {
+            file.set_len(0)?;
+            segment.on_disk = true;
+            state.new_names = true;
+        }
+        Ok(())
     }
 
     fn set_allocated(&self, write: &Write, to: u64) {
@@ -345,16 +353,7 @@ impl Partition {
             .files
             .open(self.id, base, Access::Settle, path)
             .map_err(io)?;
-        {
-            let mut state = self.state.borrow_mut();
-            if let Some(segment) = state.by_base(base)
-                && !segment.on_disk
-            {
-                file.set_len(0).map_err(io)?;
-                segment.on_disk = true;
-                state.new_names = true;
-            }
-        }
+        self.begin_file(&file, base).map_err(io)?;
         file.write_at(chain, from).await.map_err(io)?;
         file.sync_data().await.map_err(io)?;
         self.note_drained(base, to);
@@ -418,15 +417,17 @@ impl Partition {
 
     /// Writes `.index` and `.timeindex` of a segment, together with what older side files say.
     pub(super) async fn write_indexes(&self, base: Offset) -> Result<(), LogError> {
-        let grown = {
+        let Some((grown, largest, len, end)) = ({
             let state = self.state.borrow();
             let segment = state.index_of(base).map(|i| &state.segments[i]);
-            segment.and_then(|segment| segment.index.clone().map(|index| (index, segment.largest)))
+            segment.map(|s| (s.index.clone(), s.largest, s.len(), s.end))
+        }) else {
+            return Ok(());
         };
-        let Some((index, largest)) = grown else {
-            return Ok(()); // nothing grew in this run: the files say all
+        let mut index = match grown {
+            Some(index) => (*index).clone(),
+            None => SparseIndex::new(base, len, end), // nothing grew in this run
         };
-        let mut index = (*index).clone();
         if index.known_from() > 0
             && let Some(older) = self.load_index(base).await?
         {

@@ -44,7 +44,9 @@ pub struct PartitionFacts {
     pub log_start: Offset,
     /// Below this place every byte is in its file.
     pub drained: Place,
-    /// From the segment of `drained` to the active one, which is the last; never empty.
+    /// From the segment of `drained` to the active one, which is the last; never empty. Those
+    /// before the last are sealed, but their side files are missing or stale: a recovery removes
+    /// what there is of them.
     pub segments: SmallVec<[SegmentFacts; 1]>,
     /// Where leader epochs begin.
     pub epochs: Vec<EpochStart>,
@@ -88,6 +90,13 @@ impl PartitionFacts {
     /// One after the last byte.
     pub fn end_place(&self) -> Place {
         Place::new(self.active().base, self.active().len)
+    }
+
+    /// A cut made the newest timestamp and the last batch unknown: after opening,
+    /// [`Partition::recall`](super::Partition::recall) must read them again.
+    pub fn needs_recall(&self) -> bool {
+        let active = self.active();
+        active.len > 0 && active.last_batch.is_none()
     }
 
     /// Appends the facts to `out`; their own length is not written.

@@ -156,38 +156,54 @@ impl Partition {
         Ok(largest)
     }
 
-    /// After a cut: what the last batch is, from the file where memory does not know.
-    pub(super) async fn recall_last_batch(&self) -> Result<(), LogError> {
-        let (base, start, end) = {
+    /// Reads the headers of the active segment again for what a cut made unknown: its last batch,
+    /// its newest timestamp, its age.
+    ///
+    /// # Errors
+    /// The system's, or no batch where one must be.
+    pub async fn recall(&self) -> Result<(), LogError> {
+        let (base, boundary, on_disk) = {
             let state = self.state.borrow();
             let active = state.active();
-            let start = active
-                .index
-                .as_ref()
-                .map_or(0, |index| index.floor(active.end));
-            (active.base, start, active.boundary.position)
+            (active.base, active.boundary, active.on_disk)
         };
-        if end == 0 {
-            return Ok(());
-        }
-        let file = self.open_file(base, Access::Read)?;
-        let start = if start < end { start } else { 0 };
-        let mut walk = Walk::new(file, start, end, 64 << 10);
-        let mut last: Option<(u64, BatchHeader)> = None;
-        while let Some(next) = walk.next(self).await? {
-            last = Some(next);
-        }
-        let mut state = self.state.borrow_mut();
-        let active = state.active_mut();
-        if let Some((position, header)) = last
-            && active.base == base
-            && active.last_batch.is_none()
-        {
-            active.last_batch = Some(LastBatch {
+        let (mut largest, mut first, mut last) = (None, None, None);
+        let mut note = |position: u64, header: &BatchHeader| {
+            first.get_or_insert(header.max_timestamp);
+            last = Some(LastBatch {
                 position,
                 crc: header.crc,
             });
+            if largest.is_none_or(|largest: Largest| largest.timestamp < header.max_timestamp) {
+                largest = Some(Largest {
+                    timestamp: header.max_timestamp,
+                    offset: header.last_offset(),
+                });
+            }
+        };
+        if on_disk && boundary.position > 0 {
+            let file = self.open_file(base, Access::Read)?;
+            let mut walk = Walk::new(file, 0, boundary.position, 256 << 10);
+            while let Some((position, header)) = walk.next(self).await? {
+                note(position, &header);
+            }
+            if walk.position() != boundary.position {
+                return Err(LogError::Damaged {
+                    path: self.path(base, Kind::Log),
+                    what: format!("no batch at byte {}", walk.position()),
+                });
+            }
         }
+        let mut state = self.state.borrow_mut();
+        let active = state.active_mut();
+        let mut position = boundary.position;
+        while let Some(header) = active.peek(position) {
+            note(position, &header);
+            position += u64::from(header.len);
+        }
+        active.last_batch = last;
+        active.largest = largest;
+        active.first_timestamp = first;
         Ok(())
     }
 

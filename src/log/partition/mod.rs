@@ -28,3 +28,8 @@ pub use partition::Partition;
 pub use plan::{Part, ReadPlan};
 pub use recovering::{Recovering, ReplayError};
 pub use state::{Admit, Slot};
+
+#[cfg(test)]
+mod model_test;
+#[cfg(test)]
+pub(crate) mod test_ring;

@@ -44,6 +44,8 @@ pub struct Recovering {
     epochs: LeaderEpochs,
     producers: ProducerStates,
     pending: Vec<(Place, Vec<u8>)>,
+    /// A cut was replayed.
+    cut: bool,
 }
 
 impl Recovering {
@@ -58,6 +60,7 @@ impl Recovering {
             producers,
             facts,
             pending: Vec::new(),
+            cut: false,
         }
     }
 
@@ -182,6 +185,7 @@ impl Recovering {
         if to >= self.facts.end_place() {
             return;
         }
+        self.cut = true;
         self.pending.retain_mut(|(at, bytes)| {
             if *at >= to {
                 return false;
@@ -208,9 +212,6 @@ impl Recovering {
         active.len = to.position;
         active.end = end;
         active.last_batch = None;
-        if active.largest.is_some_and(|largest| largest.offset >= end) {
-            active.largest = None;
-        }
         self.facts.drained = self.facts.drained.min(to);
         self.epochs.truncate_end(end);
         self.producers.truncate_end(end);
@@ -223,6 +224,17 @@ impl Recovering {
         self.pending
             .iter()
             .map(|(at, bytes)| (*at, bytes.as_slice()))
+    }
+
+    /// The segments whose `.index` and `.timeindex`, if there are some, say nothing true any more:
+    /// they must go.
+    pub fn stale_indexes(&self) -> impl Iterator<Item = Offset> {
+        let active = self.facts.active().base;
+        self.facts
+            .segments
+            .iter()
+            .map(|segment| segment.base)
+            .filter(move |base| *base != active || self.cut)
     }
 
     /// The segments that must be cut to their length after that; every later file of the directory
@@ -243,10 +255,12 @@ impl Recovering {
             .collect();
         parts.sort();
         let mut parts = parts.into_iter().peekable();
+        let drained = self.facts.drained;
         for segment in &self.facts.segments {
-            let from = match segment.base == self.facts.drained.segment {
-                true => self.facts.drained.position,
-                false => 0,
+            let from = match segment.base.cmp(&drained.segment) {
+                std::cmp::Ordering::Less => segment.len,
+                std::cmp::Ordering::Equal => drained.position,
+                std::cmp::Ordering::Greater => 0,
             };
             let mut covered = from;
             while let Some((at, len)) = parts.next_if(|(at, _)| at.segment == segment.base) {

@@ -209,7 +209,7 @@ impl Segment {
     /// Whole pages that may be written, below `limit`.
     pub(super) fn whole_pages(&self, limit: u64, max: u64) -> Option<(u64, u64)> {
         let from = page_floor(self.drained);
-        let to = page_floor(limit.min(self.len())).min(from + max);
+        let to = page_floor(limit.min(self.len()).min(from.saturating_add(max)));
         (to > self.drained).then_some((from, to))
     }
 }

@@ -1,0 +1,33 @@
+//! A ring on the simulated driver, for tests that use files.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::base::ids::ShardId;
+use crate::ring::Ring;
+use crate::ring::sim::{SimOptions, SimWorld};
+
+/// Runs a future to its end on one shard of one machine, with a disk at `/data`.
+pub(crate) fn run<F>(seed: u64, test: impl FnOnce(Ring) -> F)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let world = SimWorld::new(seed, SimOptions::default());
+    let machine = world.machine(&[Path::new("/data")]);
+    let process = world.process(machine);
+    let ring = world.shard(process, ShardId(0));
+    let ended = Rc::new(Cell::new(false));
+    let end = ended.clone();
+    let test = test(ring.clone());
+    world.spawn(process, &ring, async move {
+        test.await;
+        end.set(true);
+    });
+    let limit = Duration::from_secs(24 * 3600);
+    assert!(
+        world.run_until(limit, || ended.get()),
+        "the test waits for something that never comes"
+    );
+}
