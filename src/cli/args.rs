@@ -1,5 +1,6 @@
 //! The arguments of all subcommands.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -52,6 +53,11 @@ pub enum Command {
     Produce(Produce),
     /// Write the records of a topic to standard output
     Consume(Consume),
+    /// Look into the files of a log
+    Log {
+        #[command(subcommand)]
+        action: LogAction,
+    },
     /// The properties that can be set
     Config {
         #[command(subcommand)]
@@ -69,11 +75,12 @@ pub struct Broker {
         value_name = "HOST:PORT",
         env = "CORELANE_BOOTSTRAP",
         default_value = "127.0.0.1:9092",
-        value_delimiter = ','
+        value_delimiter = ',',
+        global = true
     )]
     pub bootstrap: Vec<String>,
     /// Give up after so many seconds without an answer
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, global = true)]
     pub timeout: Duration,
 }
 
@@ -203,6 +210,20 @@ impl std::str::FromStr for StartOffset {
             },
         }
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LogAction {
+    /// Show what files hold: segments, indexes, snapshots, checkpoints (ours and Kafka's), journals
+    ///
+    /// Ends with code 1 if a file has a problem.
+    Dump {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Show records too, not only batches
+        #[arg(short, long)]
+        records: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
