@@ -3,8 +3,8 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use corelane::wire::api::ApiKey;
 use corelane::base::time::Timestamp;
+use corelane::wire::api::ApiKey;
 use corelane::wire::batch::BatchBuilder;
 use corelane::wire::compress::Codec;
 use corelane::wire::frame;
@@ -22,7 +22,13 @@ const FETCH: i16 = 12;
 /// A request's frame, length included.
 pub fn request<'a, M: Message<'a>>(version: i16, message: &M) -> Vec<u8> {
     let mut bytes = Vec::new();
-    frame::request(version, 7, Some("bench"), message, &mut Writer::vec(&mut bytes));
+    frame::request(
+        version,
+        7,
+        Some("bench"),
+        message,
+        &mut Writer::vec(&mut bytes),
+    );
     bytes
 }
 
@@ -38,20 +44,23 @@ pub fn call(socket: &mut TcpStream, request: &[u8]) -> io::Result<Vec<u8>> {
 
 /// Makes topics of so many partitions each; the answer means that they serve.
 pub fn create_topics(addr: SocketAddr, topics: &[(&str, i32)]) -> io::Result<()> {
-    let request = request(5, &CreateTopicsRequest {
-        topics: topics
-            .iter()
-            .map(|(name, partitions)| CreatableTopic {
-                name,
-                num_partitions: *partitions,
-                replication_factor: 1,
-                ..Default::default()
-            })
-            .collect::<Vec<_>>()
-            .into(),
-        timeout_ms: 60_000,
-        ..Default::default()
-    });
+    let request = request(
+        5,
+        &CreateTopicsRequest {
+            topics: topics
+                .iter()
+                .map(|(name, partitions)| CreatableTopic {
+                    name,
+                    num_partitions: *partitions,
+                    replication_factor: 1,
+                    ..Default::default()
+                })
+                .collect::<Vec<_>>()
+                .into(),
+            timeout_ms: 60_000,
+            ..Default::default()
+        },
+    );
     let answer = call(&mut TcpStream::connect(addr)?, &request)?;
     let mut body = frame::read_response_header(&answer, ApiKey::CreateTopics, 5)
         .map_err(io::Error::other)?
@@ -59,7 +68,10 @@ pub fn create_topics(addr: SocketAddr, topics: &[(&str, i32)]) -> io::Result<()>
     let decoded = CreateTopicsResponse::decode(&mut body, 5).map_err(io::Error::other)?;
     match decoded.topics.iter().find(|t| t.error_code != 0) {
         None => Ok(()),
-        Some(t) => Err(io::Error::other(format!("{}: error {}", t.name, t.error_code))),
+        Some(t) => Err(io::Error::other(format!(
+            "{}: error {}",
+            t.name, t.error_code
+        ))),
     }
 }
 
@@ -67,10 +79,17 @@ pub fn create_topics(addr: SocketAddr, topics: &[(&str, i32)]) -> io::Result<()>
 pub fn leaders(addr: SocketAddr) -> io::Result<Vec<i32>> {
     let mut socket = TcpStream::connect(addr)?;
     introduce(&mut socket)?;
-    let request = request(9, &MetadataRequest {
-        topics: vec![MetadataRequestTopic { name: Some(TOPIC), ..Default::default() }].into(),
-        ..Default::default()
-    });
+    let request = request(
+        9,
+        &MetadataRequest {
+            topics: vec![MetadataRequestTopic {
+                name: Some(TOPIC),
+                ..Default::default()
+            }]
+            .into(),
+            ..Default::default()
+        },
+    );
     let answer = call(&mut socket, &request)?;
     let mut body = frame::read_response_header(&answer, ApiKey::Metadata, 9)
         .map_err(io::Error::other)?
@@ -88,11 +107,14 @@ pub fn leaders(addr: SocketAddr) -> io::Result<Vec<i32>> {
 
 /// Says to be a client that is shown lanes.
 pub fn introduce(socket: &mut TcpStream) -> io::Result<()> {
-    let request = request(3, &ApiVersionsRequest {
-        client_software_name: "apache-kafka-java",
-        client_software_version: "4.3.1",
-        ..Default::default()
-    });
+    let request = request(
+        3,
+        &ApiVersionsRequest {
+            client_software_name: "apache-kafka-java",
+            client_software_version: "4.3.1",
+            ..Default::default()
+        },
+    );
     call(socket, &request).map(drop)
 }
 
@@ -129,7 +151,11 @@ impl Produce {
             .iter()
             .map(|own| own.iter().map(|p| produce_frame(batch, acks, *p)).collect())
             .collect();
-        Produce { frames, turn: vec![0; partitions.len()], errors: 0 }
+        Produce {
+            frames,
+            turn: vec![0; partitions.len()],
+            errors: 0,
+        }
     }
 
     /// So many connections, partitions dealt round robin.
@@ -137,9 +163,16 @@ impl Produce {
         let own = (0..connections as i32)
             .map(|c| {
                 let all: Vec<i32> = (0..partitions).collect();
-                let own: Vec<i32> =
-                    all.iter().copied().filter(|p| p % connections as i32 == c).collect();
-                if own.is_empty() { vec![c % partitions] } else { own }
+                let own: Vec<i32> = all
+                    .iter()
+                    .copied()
+                    .filter(|p| p % connections as i32 == c)
+                    .collect();
+                if own.is_empty() {
+                    vec![c % partitions]
+                } else {
+                    own
+                }
             })
             .collect::<Vec<_>>();
         Produce::new(batch, -1, &own)
@@ -147,22 +180,25 @@ impl Produce {
 }
 
 fn produce_frame(batch: &[u8], acks: i16, partition: i32) -> Vec<u8> {
-    request(PRODUCE, &ProduceRequest {
-        acks,
-        timeout_ms: 30_000,
-        topic_data: vec![TopicProduceData {
-            name: TOPIC,
-            partition_data: vec![PartitionProduceData {
-                index: partition,
-                records: Records::Bytes(batch),
+    request(
+        PRODUCE,
+        &ProduceRequest {
+            acks,
+            timeout_ms: 30_000,
+            topic_data: vec![TopicProduceData {
+                name: TOPIC,
+                partition_data: vec![PartitionProduceData {
+                    index: partition,
+                    records: Records::Bytes(batch),
+                    ..Default::default()
+                }]
+                .into(),
                 ..Default::default()
             }]
             .into(),
             ..Default::default()
-        }]
-        .into(),
-        ..Default::default()
-    })
+        },
+    )
 }
 
 impl Traffic for Produce {
@@ -212,30 +248,40 @@ impl Fetch {
                 (frame, at)
             })
             .collect();
-        Fetch { bytes, records, end, next: vec![0; connections], frame: Vec::new(), template }
+        Fetch {
+            bytes,
+            records,
+            end,
+            next: vec![0; connections],
+            frame: Vec::new(),
+            template,
+        }
     }
 }
 
 fn fetch_frame(partition: i32, offset: i64, bytes: i32) -> Vec<u8> {
-    request(FETCH, &FetchRequest {
-        max_wait_ms: 500,
-        min_bytes: 1,
-        max_bytes: bytes,
-        session_epoch: -1,
-        topics: vec![FetchTopic {
-            topic: TOPIC,
-            partitions: vec![FetchPartition {
-                partition,
-                fetch_offset: offset,
-                partition_max_bytes: bytes,
+    request(
+        FETCH,
+        &FetchRequest {
+            max_wait_ms: 500,
+            min_bytes: 1,
+            max_bytes: bytes,
+            session_epoch: -1,
+            topics: vec![FetchTopic {
+                topic: TOPIC,
+                partitions: vec![FetchPartition {
+                    partition,
+                    fetch_offset: offset,
+                    partition_max_bytes: bytes,
+                    ..Default::default()
+                }]
+                .into(),
                 ..Default::default()
             }]
             .into(),
             ..Default::default()
-        }]
-        .into(),
-        ..Default::default()
-    })
+        },
+    )
 }
 
 impl Traffic for Fetch {
@@ -275,7 +321,11 @@ impl Plain {
     /// Frames of the same length as a produce request that carries `batch`.
     pub fn of_batch(batch: &[u8], connections: usize) -> Plain {
         let frame = produce_frame(batch, -1, 0);
-        Plain { frame, walk: None, next: vec![0; connections] }
+        Plain {
+            frame,
+            walk: None,
+            next: vec![0; connections],
+        }
     }
 
     /// Reads of `bytes` at rising offsets of a file of `file_bytes`.
@@ -286,7 +336,11 @@ impl Plain {
         let next = (0..connections as u64)
             .map(|c| file_bytes / connections as u64 * c / u64::from(bytes) * u64::from(bytes))
             .collect();
-        Plain { frame, walk: Some((u64::from(bytes), file_bytes)), next }
+        Plain {
+            frame,
+            walk: Some((u64::from(bytes), file_bytes)),
+            next,
+        }
     }
 }
 
@@ -304,4 +358,3 @@ impl Traffic for Plain {
         Ok(())
     }
 }
-

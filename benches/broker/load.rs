@@ -92,8 +92,11 @@ pub fn run(
         set_cubic(&socket).map_err(|e| fail("cubic", e))?;
         socket.set_nodelay(true).map_err(|e| fail("nodelay", e))?;
         prepare(i, &mut socket).map_err(|e| fail("first exchange", e))?;
-        socket.set_nonblocking(true).map_err(|e| fail("nonblocking", e))?;
-        poll.add(socket.as_raw_fd(), i as u64).map_err(|e| fail("epoll", e))?;
+        socket
+            .set_nonblocking(true)
+            .map_err(|e| fail("nonblocking", e))?;
+        poll.add(socket.as_raw_fd(), i as u64)
+            .map_err(|e| fail("epoll", e))?;
         connections.push(Connection {
             socket,
             out: Vec::new(),
@@ -156,7 +159,9 @@ pub fn run(
                 }
                 for (i, c) in connections.iter_mut().enumerate() {
                     while c.sent == c.out.len() {
-                        let Some(at) = c.backlog.pop_front() else { break };
+                        let Some(at) = c.backlog.pop_front() else {
+                            break;
+                        };
                         c.begin(traffic.frame(i), at);
                         if measuring {
                             outcome.sent_bytes += c.out.len() as u64;
@@ -168,7 +173,8 @@ pub fn run(
                 wait = wait.min(next.saturating_duration_since(Instant::now()));
             }
         }
-        poll.wait(&mut events, wait).map_err(|e| fail("epoll_wait", e))?;
+        poll.wait(&mut events, wait)
+            .map_err(|e| fail("epoll_wait", e))?;
         for i in events.drain(..) {
             let i = i as usize;
             let c = &mut connections[i];
@@ -236,7 +242,10 @@ impl Connection {
                 if self.length_have == 4 && self.body_left == 0 {
                     self.length_have = 0;
                     traffic.answer(index, &self.head, self.body_length)?;
-                    let due = self.due.pop_front().ok_or("an answer that nobody asked for")?;
+                    let due = self
+                        .due
+                        .pop_front()
+                        .ok_or("an answer that nobody asked for")?;
                     if measuring {
                         outcome.answers += 1;
                         let nanos = due.elapsed().as_nanos() as u64;
@@ -264,7 +273,11 @@ pub fn set_cubic(socket: &TcpStream) -> io::Result<()> {
             name.len() as u32,
         )
     };
-    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 struct Epoll(i32);
@@ -280,7 +293,10 @@ impl Epoll {
 
     fn add(&self, fd: i32, key: u64) -> io::Result<()> {
         let flags = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET;
-        let mut event = libc::epoll_event { events: flags as u32, u64: key };
+        let mut event = libc::epoll_event {
+            events: flags as u32,
+            u64: key,
+        };
         // SAFETY: the event lives over the call.
         match unsafe { libc::epoll_ctl(self.0, libc::EPOLL_CTL_ADD, fd, &mut event) } {
             0 => Ok(()),

@@ -56,7 +56,9 @@ fn system_seconds() -> f64 {
 
 /// CPU seconds of all threads of a process, from the scheduler's nanosecond counters.
 pub fn process_seconds(pid: u32) -> f64 {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0.0 };
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return 0.0;
+    };
     tasks
         .flatten()
         .filter_map(|t| fs::read_to_string(t.path().join("schedstat")).ok())
@@ -84,18 +86,34 @@ pub fn pin(core: usize) -> io::Result<()> {
         libc::CPU_SET(core % 1024, &mut set);
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
     };
-    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// One line on kernel, CPU and cores, for the head of a report.
 pub fn describe() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_string();
+    let read = |path: &str| {
+        fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_string()
+    };
     let cpu = read("/proc/cpuinfo")
         .lines()
-        .find_map(|l| l.strip_prefix("model name")?.split_once(':').map(|x| x.1.trim().to_string()))
+        .find_map(|l| {
+            l.strip_prefix("model name")?
+                .split_once(':')
+                .map(|x| x.1.trim().to_string())
+        })
         .unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!("Linux {}, {cpu}, {cores} cores", read("/proc/sys/kernel/osrelease"))
+    format!(
+        "Linux {}, {cpu}, {cores} cores",
+        read("/proc/sys/kernel/osrelease")
+    )
 }
 
 /// Makes cubic the machine's congestion control until dropped, so that accepted sockets use it.

@@ -15,7 +15,10 @@ mod server;
 use std::path::PathBuf;
 
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let args: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| a != "--bench")
+        .collect();
     let mut dir = std::env::temp_dir();
     let mut seconds = 4.0;
     let mut pairs = 3;
@@ -35,10 +38,20 @@ fn main() {
         println!("# congestion control stays as it is: {e}");
     }
     println!("# {}", machine::describe());
-    println!("# data in {}, {seconds} s a run, {pairs} pairs, medians", dir.display());
+    println!(
+        "# data in {}, {seconds} s a run, {pairs} pairs, medians",
+        dir.display()
+    );
     let _ = machine::pin(1);
-    let bench = rows::Bench { dir, seconds, pairs };
-    println!("{:<44} {:>12} {:>12} {:>8} {:>8}", "what", "ours", "yardstick", "ratio", "at most");
+    let bench = rows::Bench {
+        dir,
+        seconds,
+        pairs,
+    };
+    println!(
+        "{:<44} {:>12} {:>12} {:>8} {:>8}",
+        "what", "ours", "yardstick", "ratio", "at most"
+    );
     for (name, row) in rows::ALL {
         if names.is_empty() || names.iter().any(|n| name.starts_with(n.as_str())) {
             row(&bench);

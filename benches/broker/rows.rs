@@ -84,7 +84,10 @@ impl Bench {
         prepare: &mut dyn FnMut(usize, &mut TcpStream) -> std::io::Result<()>,
     ) -> Measured {
         let pid = server.pid();
-        let (before, after) = (std::cell::Cell::new(Cpu::default()), std::cell::Cell::new(Cpu::default()));
+        let (before, after) = (
+            std::cell::Cell::new(Cpu::default()),
+            std::cell::Cell::new(Cpu::default()),
+        );
         let outcome = load::run(
             server.addr,
             plan,
@@ -94,7 +97,10 @@ impl Bench {
             &mut || after.set(Cpu::now(pid)),
         )
         .unwrap_or_else(|e| panic!("the load failed: {e}"));
-        Measured { outcome, cpu: after.get().since(before.get()) }
+        Measured {
+            outcome,
+            cpu: after.get().since(before.get()),
+        }
     }
 
     /// A B A B ..; the medians of both.
@@ -116,12 +122,18 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn line(what: &str, ours: f64, yardstick: f64, at_most: f64, unit: &str) {
     let ratio = ours / yardstick;
     let verdict = if ratio <= at_most { "" } else { "  MISS" };
-    println!("{:<44} {ours:>12.3} {yardstick:>12.3} {ratio:>8.2} {at_most:>8.2} {unit}{verdict}", what);
+    println!(
+        "{:<44} {ours:>12.3} {yardstick:>12.3} {ratio:>8.2} {at_most:>8.2} {unit}{verdict}",
+        what
+    );
 }
 
 fn bound(what: &str, ours: f64, at_most: f64, unit: &str) {
     let verdict = if ours <= at_most { "" } else { "  MISS" };
-    println!("{what:<44} {ours:>12.3} {:>12} {:>8} {at_most:>8.2} {unit}{verdict}", "-", "-");
+    println!(
+        "{what:<44} {ours:>12.3} {:>12} {:>8} {at_most:>8.2} {unit}{verdict}",
+        "-", "-"
+    );
 }
 
 fn note(text: &str) {
@@ -155,8 +167,18 @@ fn produce(b: &Bench) {
                 m.cpu_per_gb()
             },
         );
-        line(&format!("produce, group, {name}"), ours, floor, at_most, "CPU-s/GB");
-        note(&format!("MB/s: {:.0} against {:.0}", rate.get().0, rate.get().1));
+        line(
+            &format!("produce, group, {name}"),
+            ours,
+            floor,
+            at_most,
+            "CPU-s/GB",
+        );
+        note(&format!(
+            "MB/s: {:.0} against {:.0}",
+            rate.get().0,
+            rate.get().1
+        ));
     }
 }
 
@@ -200,7 +222,13 @@ fn fetch(b: &Bench) {
                 b.measure(&floor, plan, &mut plain()).cpu_per_gb()
             },
         );
-        line(&format!("fetch from memory, {name}"), ours, floor, 1.3, "CPU-s/GB");
+        line(
+            &format!("fetch from memory, {name}"),
+            ours,
+            floor,
+            1.3,
+            "CPU-s/GB",
+        );
         server.stop();
 
         let (ours, floor) = b.pairs(
@@ -215,7 +243,13 @@ fn fetch(b: &Bench) {
                 b.measure(&floor, plan, &mut plain()).cpu_per_gb()
             },
         );
-        line(&format!("fetch cold at first, {name}"), ours, floor, 1.3, "CPU-s/GB");
+        line(
+            &format!("fetch cold at first, {name}"),
+            ours,
+            floor,
+            1.3,
+            "CPU-s/GB",
+        );
         let _ = bytes;
     }
 }
@@ -232,7 +266,9 @@ fn small(b: &Bench) {
     let plan = b.plan(connections, Pace::Depth(1));
     let ours = |policy: &str| {
         let dir = b.fresh("small");
-        let setup = BrokerSetup::new(&dir).set(JOURNAL).set(&format!("corelane.flush.policy={policy}"));
+        let setup = BrokerSetup::new(&dir)
+            .set(JOURNAL)
+            .set(&format!("corelane.flush.policy={policy}"));
         let server = Server::broker(&setup);
         kafka::create_topics(server.addr, &[(kafka::TOPIC, 16)]).expect("topic");
         let m = b.measure(&server, plan, &mut Produce::spread(&batch, connections, 16));
@@ -250,12 +286,25 @@ fn small(b: &Bench) {
         let mut args = args.to_vec();
         args.extend(["--core", "0", "--file", &file]);
         let server = Server::floor(&args);
-        b.measure(&server, plan, &mut Plain::of_batch(&batch, connections)).cpu_us_each()
+        b.measure(&server, plan, &mut Plain::of_batch(&batch, connections))
+            .cpu_us_each()
     };
     let (interval, echo) = b.pairs(|| ours("interval"), || floor(&["echo"]));
-    line("small produce, interval, 64 connections", interval, echo, 2.5, "CPU us/request");
+    line(
+        "small produce, interval, 64 connections",
+        interval,
+        echo,
+        2.5,
+        "CPU us/request",
+    );
     let (group, ingest) = b.pairs(|| ours("group"), || floor(&["ingest"]));
-    line("small produce, group, 64 connections", group, ingest, 1.5, "CPU us/request");
+    line(
+        "small produce, group, 64 connections",
+        group,
+        ingest,
+        1.5,
+        "CPU us/request",
+    );
 }
 
 fn partitions(b: &Bench) {
@@ -274,7 +323,10 @@ fn partitions(b: &Bench) {
         &mut Produce::spread(&batch, connections, 1),
     );
     let rate = saturated.outcome.per_second(saturated.outcome.answers) / 2.0;
-    note(&format!("saturation with one partition: {:.0} requests/s; half of it is offered", rate * 2.0));
+    note(&format!(
+        "saturation with one partition: {:.0} requests/s; half of it is offered",
+        rate * 2.0
+    ));
     let at_half = |server: &Server, partitions: i32| {
         b.measure(
             server,
@@ -292,14 +344,29 @@ fn partitions(b: &Bench) {
         let pick = |of: &[Measured], f: fn(&Measured) -> f64| median(of.iter().map(f).collect());
         if partitions == 10_000 {
             for (q, f) in [
-                ("p50", (|m| m.outcome.quantile_us(0.5)) as fn(&Measured) -> f64),
+                (
+                    "p50",
+                    (|m| m.outcome.quantile_us(0.5)) as fn(&Measured) -> f64,
+                ),
                 ("p99", |m| m.outcome.quantile_us(0.99)),
             ] {
-                line(&format!("commit {q}, 10,000 partitions against 1"), pick(&a, f), pick(&c, f), 2.0, "us");
+                line(
+                    &format!("commit {q}, 10,000 partitions against 1"),
+                    pick(&a, f),
+                    pick(&c, f),
+                    2.0,
+                    "us",
+                );
             }
         } else {
             let f = |m: &Measured| m.cpu_per_gb();
-            line("1000 partitions against 1, same load", pick(&a, f), pick(&c, f), 1.3, "CPU-s/GB");
+            line(
+                "1000 partitions against 1, same load",
+                pick(&a, f),
+                pick(&c, f),
+                1.3,
+                "CPU-s/GB",
+            );
         }
     }
 }
@@ -329,10 +396,17 @@ fn lanes(b: &Bench) {
         },
         || {
             let mut traffic = Produce::new(&batch, -1, &of_lane);
-            b.measure_as(&server, plan, &mut traffic, &mut |_, s| kafka::introduce(s)).cpu_per_gb()
+            b.measure_as(&server, plan, &mut traffic, &mut |_, s| kafka::introduce(s))
+                .cpu_per_gb()
         },
     );
-    line("2 shards: one node against lanes", one_node, with_lanes, 1.4, "CPU-s/GB");
+    line(
+        "2 shards: one node against lanes",
+        one_node,
+        with_lanes,
+        1.4,
+        "CPU-s/GB",
+    );
 }
 
 fn shards(b: &Bench) {
@@ -348,7 +422,11 @@ fn shards(b: &Bench) {
         nodes.sort_unstable();
         nodes.dedup();
         let own: Vec<Vec<i32>> = (0..connections)
-            .map(|c| (0..16).filter(|p| leaders[*p as usize] == nodes[c % nodes.len()]).collect())
+            .map(|c| {
+                (0..16)
+                    .filter(|p| leaders[*p as usize] == nodes[c % nodes.len()])
+                    .collect()
+            })
             .collect();
         let mut traffic = Produce::new(&batch, -1, &own);
         let m = b.measure_as(&server, plan, &mut traffic, &mut |_, s| kafka::introduce(s));
@@ -356,30 +434,52 @@ fn shards(b: &Bench) {
         m.cpu_per_gb()
     };
     let (two, one) = b.pairs(|| run("2"), || run("0,"));
-    line("2 shards against 1 (load on the same cores)", two, one, 1.1, "CPU-s/GB");
+    line(
+        "2 shards against 1 (load on the same cores)",
+        two,
+        one,
+        1.1,
+        "CPU-s/GB",
+    );
 }
 
 fn memory(b: &Bench) {
     let dir = b.fresh("memory");
     let server = Server::broker(&BrokerSetup::new(&dir));
-    bound("resident memory, idle start", machine::resident_mib(server.pid()), 32.0, "MiB");
+    bound(
+        "resident memory, idle start",
+        machine::resident_mib(server.pid()),
+        32.0,
+        "MiB",
+    );
     for i in 0..10 {
         kafka::create_topics(server.addr, &[(&format!("t{i}"), 1000)]).expect("topics");
     }
-    bound("resident memory, 10,000 empty partitions", machine::resident_mib(server.pid()), 256.0, "MiB");
+    bound(
+        "resident memory, 10,000 empty partitions",
+        machine::resident_mib(server.pid()),
+        256.0,
+        "MiB",
+    );
 }
 
 fn idle(b: &Bench) {
     let dir = b.fresh("idle");
     let server = Server::broker(&BrokerSetup::new(&dir));
     kafka::create_topics(server.addr, &[(kafka::TOPIC, 1000)]).expect("topic");
-    let sockets: Vec<TcpStream> =
-        (0..1000).map(|_| TcpStream::connect(server.addr).expect("connect")).collect();
+    let sockets: Vec<TcpStream> = (0..1000)
+        .map(|_| TcpStream::connect(server.addr).expect("connect"))
+        .collect();
     let began = (Instant::now(), machine::process_seconds(server.pid()));
     let span = Duration::from_secs_f64(b.seconds.max(5.0));
     std::thread::sleep(span);
     let spent = machine::process_seconds(server.pid()) - began.1;
-    bound("idle CPU, 1000 sockets, 1000 partitions", spent / began.0.elapsed().as_secs_f64() * 100.0, 1.0, "% of a core");
+    bound(
+        "idle CPU, 1000 sockets, 1000 partitions",
+        spent / began.0.elapsed().as_secs_f64() * 100.0,
+        1.0,
+        "% of a core",
+    );
     drop(sockets);
 }
 
@@ -390,21 +490,39 @@ fn start(b: &Bench) {
         let setup = BrokerSetup::new(&dir);
         let server = Server::broker(&setup);
         for i in 0..partitions / 1000 {
-            let name = if i == 0 { kafka::TOPIC.to_string() } else { format!("t{i}") };
+            let name = if i == 0 {
+                kafka::TOPIC.to_string()
+            } else {
+                format!("t{i}")
+            };
             kafka::create_topics(server.addr, &[(&name, 1000)]).expect("topics");
         }
         let load = |server: &Server| {
-            b.measure(server, b.plan(16, Pace::Depth(4)), &mut Produce::spread(&batch, 16, 1000));
+            b.measure(
+                server,
+                b.plan(16, Pace::Depth(4)),
+                &mut Produce::spread(&batch, 16, 1000),
+            );
         };
         load(&server);
         let stop = server.stop();
         let server = Server::broker(&setup);
-        bound(&format!("start, {partitions} partitions, clean"), server.ready_after.as_secs_f64(), clean, "s");
+        bound(
+            &format!("start, {partitions} partitions, clean"),
+            server.ready_after.as_secs_f64(),
+            clean,
+            "s",
+        );
         note(&format!("clean stop took {:.2} s", stop.as_secs_f64()));
         load(&server);
         server.kill();
         let server = Server::broker(&setup);
-        bound(&format!("start, {partitions} partitions, after SIGKILL"), server.ready_after.as_secs_f64(), killed, "s");
+        bound(
+            &format!("start, {partitions} partitions, after SIGKILL"),
+            server.ready_after.as_secs_f64(),
+            killed,
+            "s",
+        );
     }
 }
 
@@ -417,5 +535,10 @@ fn create(b: &Bench) {
         kafka::create_topics(server.addr, &[(&format!("t{i}"), 1000)]).expect("topics");
         times.push(began.elapsed().as_secs_f64());
     }
-    bound("CreateTopics, 1000 partitions, until all serve", median(times), 0.5, "s");
+    bound(
+        "CreateTopics, 1000 partitions, until all serve",
+        median(times),
+        0.5,
+        "s",
+    );
 }

@@ -25,7 +25,11 @@ pub struct BrokerSetup {
 impl BrokerSetup {
     /// One core, default settings.
     pub fn new(data: &Path) -> BrokerSetup {
-        BrokerSetup { data: data.to_path_buf(), cores: "0,".into(), overrides: Vec::new() }
+        BrokerSetup {
+            data: data.to_path_buf(),
+            cores: "0,".into(),
+            overrides: Vec::new(),
+        }
     }
 
     pub fn set(mut self, setting: &str) -> BrokerSetup {
@@ -50,14 +54,28 @@ impl Server {
     pub fn broker(setup: &BrokerSetup) -> Server {
         let addr = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
-        command.args(["serve", "--listen", &addr.to_string(), "--cores", &setup.cores]);
+        command.args([
+            "serve",
+            "--listen",
+            &addr.to_string(),
+            "--cores",
+            &setup.cores,
+        ]);
         command.arg("--data").arg(&setup.data);
         for o in &setup.overrides {
             command.args(["--override", o]);
         }
         let began = Instant::now();
-        let child = command.stdout(Stdio::null()).stderr(log()).spawn().expect("the binary is built");
-        let mut server = Server { child, addr, ready_after: Duration::ZERO };
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(log())
+            .spawn()
+            .expect("the binary is built");
+        let mut server = Server {
+            child,
+            addr,
+            ready_after: Duration::ZERO,
+        };
         server.wait_ready(began);
         server
     }
@@ -74,9 +92,15 @@ impl Server {
             .expect("the floor is built: cargo bench --no-run");
         let out = child.stdout.take().expect("piped");
         let mut line = String::new();
-        BufReader::new(out).read_line(&mut line).expect("the floor says that it is ready");
+        BufReader::new(out)
+            .read_line(&mut line)
+            .expect("the floor says that it is ready");
         assert!(line.contains("ready"), "the floor program said: {line}");
-        Server { child, addr, ready_after: Duration::ZERO }
+        Server {
+            child,
+            addr,
+            ready_after: Duration::ZERO,
+        }
     }
 
     fn wait_ready(&mut self, began: Instant) {
@@ -94,9 +118,14 @@ impl Server {
                 return;
             }
             if let Some(status) = self.child.try_wait().expect("our own child") {
-                panic!("the broker ended with {status}; see benches.log in the temporary directory");
+                panic!(
+                    "the broker ended with {status}; see benches.log in the temporary directory"
+                );
             }
-            assert!(began.elapsed() < Duration::from_secs(60), "no answer within a minute");
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "no answer within a minute"
+            );
             std::thread::yield_now();
         }
     }
@@ -131,7 +160,10 @@ impl Drop for Server {
 
 fn log() -> Stdio {
     let path = std::env::temp_dir().join("benches.log");
-    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path);
     file.map_or(Stdio::null(), Stdio::from)
 }
 
@@ -149,5 +181,7 @@ fn floor_binary() -> PathBuf {
         })
         .collect();
     found.sort_by_key(|p| p.metadata().and_then(|m| m.modified()).ok());
-    found.pop().expect("build the floor first: cargo bench --no-run")
+    found
+        .pop()
+        .expect("build the floor first: cargo bench --no-run")
 }

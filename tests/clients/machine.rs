@@ -164,10 +164,19 @@ pub fn kafka_broker_api_versions_reads_the_list(stage: &mut Stage) -> Result<()>
     Ok(())
 }
 
-/// A client that is known to keep one leader a connection sees `lanes` nodes, all others one.
-pub fn lanes_are_shown_to_clients_that_can_use_them(stage: &mut Stage, lanes: usize) -> Result<()> {
+/// How many nodes the two kinds of clients have to see.
+#[derive(Clone, Copy)]
+pub struct View {
+    /// a client that is known to keep one leader a connection
+    pub capable: usize,
+    /// a client that is not
+    pub other: usize,
+}
+
+/// A shard is a node to those that can use it, and leaders are spread over the nodes.
+pub fn lanes_are_shown_to_clients_that_can_use_them(stage: &mut Stage, view: View) -> Result<()> {
     let topic = stage.topic("lanes", 8, &[])?;
-    let lanes = if is_kafka() { 1 } else { lanes };
+    let lanes = if is_kafka() { 1 } else { view.capable };
     let seen = stage.librdkafka().nodes_and_leaders(&topic)?;
     ensure!(
         seen == (lanes, lanes),
@@ -175,7 +184,11 @@ pub fn lanes_are_shown_to_clients_that_can_use_them(stage: &mut Stage, lanes: us
     );
     if Kind::Kcat.missing().is_none() {
         let nodes = Kcat::new(&stage.bootstrap()).nodes(&topic)?;
-        ensure!(nodes == 1, "kcat sees {nodes} nodes");
+        ensure!(
+            nodes == view.other,
+            "kcat sees {nodes} nodes, not {}",
+            view.other
+        );
     }
     Ok(())
 }

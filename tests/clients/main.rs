@@ -20,8 +20,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+use machine::View;
 use stage::{KINDS, Kind, Stage};
-use support::broker::is_kafka;
+use support::broker::{free_ports, is_kafka};
 
 /// One configuration and the cases on it, in the order in which they run.
 struct Suite {
@@ -78,8 +79,7 @@ impl Suite {
 /// Two cores, each shown as a node to the clients that can use it: everything.
 fn two_lanes() -> Suite {
     let mut suite = Suite::new("two_lanes", &[("corelane.cores", "2")]);
-    let not_kcat = KINDS.map(|k| k).into_iter().filter(|k| *k != Kind::Kcat);
-    let not_kcat: Vec<Kind> = not_kcat.collect();
+    let not_kcat: Vec<Kind> = KINDS.into_iter().filter(|k| *k != Kind::Kcat).collect();
     suite.each(
         "every_codec_is_read_by_all",
         &KINDS,
@@ -160,7 +160,7 @@ fn two_lanes() -> Suite {
 }
 
 /// The cases that show a difference of configuration, with the clients that are quick.
-fn variant(name: &'static str, overrides: &[(&str, &str)], lanes: usize) -> Suite {
+fn variant(name: &'static str, overrides: &[(&str, &str)], view: View) -> Suite {
     let mut suite = Suite::new(name, overrides);
     let writers = [Kind::Librdkafka, Kind::Kcat, Kind::Java];
     suite.each(
@@ -186,7 +186,7 @@ fn variant(name: &'static str, overrides: &[(&str, &str)], lanes: usize) -> Suit
     suite.case(
         "lanes_are_shown_to_clients_that_can_use_them",
         &[],
-        move |stage| machine::lanes_are_shown_to_clients_that_can_use_them(stage, lanes),
+        move |stage| machine::lanes_are_shown_to_clients_that_can_use_them(stage, view),
     );
     suite.case(
         "a_clean_stop_leaves_what_kafka_reads",
@@ -202,14 +202,35 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let mut suites = vec![two_lanes()];
     if !is_kafka() {
-        suites.push(variant("one_core", &[("corelane.cores", "1")], 1));
+        let one = View {
+            capable: 1,
+            other: 1,
+        };
+        let (two, capable) = (
+            View {
+                capable: 2,
+                other: 2,
+            },
+            View {
+                capable: 2,
+                other: 1,
+            },
+        );
+        suites.push(variant("one_core", &[("corelane.cores", "1")], one));
         let off = [("corelane.cores", "2"), ("corelane.lanes", "off")];
-        suites.push(variant("lanes_off", &off, 1));
+        suites.push(variant("lanes_off", &off, one));
+        let range = free_ports(2).expect("two ports in a row are free");
+        let ports = [
+            ("corelane.cores", "2"),
+            ("corelane.lanes", "ports"),
+            ("corelane.lanes.ports", range.as_str()),
+        ];
+        suites.push(variant("lanes_ports", &ports, two));
         let interval = [
             ("corelane.cores", "2"),
             ("corelane.flush.policy", "interval"),
         ];
-        suites.push(variant("interval", &interval, 2));
+        suites.push(variant("interval", &interval, capable));
     }
     let trials = suites.into_iter().flat_map(|suite| suite.trials).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

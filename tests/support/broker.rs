@@ -32,6 +32,23 @@ pub fn is_kafka() -> bool {
     std::env::var(BROKER_VARIABLE).is_ok_and(|v| v == "kafka")
 }
 
+/// A range `first-last` of ports that nobody listens on.
+pub fn free_ports(count: u16) -> Result<String> {
+    for _ in 0..100 {
+        let first = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let Some(last) = first.checked_add(count - 1) else {
+            continue;
+        };
+        let bound: Vec<_> = (first..=last)
+            .map(|port| TcpListener::bind(("127.0.0.1", port)))
+            .collect();
+        if bound.iter().all(|listener| listener.is_ok()) {
+            return Ok(format!("{first}-{last}"));
+        }
+    }
+    bail!("no {count} ports in a row are free")
+}
+
 /// How a broker is started: its configuration and where it keeps its data.
 pub struct Setup {
     home: TempDir,
