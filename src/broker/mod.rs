@@ -3,10 +3,32 @@
 //! Owns what lies between a socket and the log. It never decides what a record or an offset means:
 //! that is `log` and `replica`; and never how bytes reach a socket or a file: that is `ring`.
 
+pub mod acceptor;
+pub mod api;
+pub mod append;
+pub mod apply;
 pub mod auth;
 pub mod calls;
+pub mod clients;
+pub mod complaints;
+pub mod connection;
+pub mod control;
 pub mod counters;
+pub mod gather;
 pub mod lanes;
+pub mod listener;
+pub mod message;
+pub mod offsets;
 pub mod placement;
+pub mod purgatory;
 pub mod quota;
+pub mod reads;
+pub mod recycle;
+pub mod route;
+pub mod serve;
 pub mod session;
+pub mod shard;
+pub mod stages;
+pub mod start;
+pub mod storage;
+pub mod sweep;

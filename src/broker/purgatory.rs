@@ -21,6 +21,7 @@ pub struct Purgatory {
 #[derive(Default)]
 struct Place {
     moved: bool,
+    hurried: bool,
     waker: Option<Waker>,
 }
 
@@ -65,6 +66,16 @@ impl Purgatory {
     }
 }
 
+impl Purgatory {
+    /// Ends the wait of one place, whether anything moved or not.
+    pub fn hurry(&self, token: u32) {
+        if let Some(place) = self.places.borrow_mut().get_mut(token as usize) {
+            place.hurried = true;
+            place.call();
+        }
+    }
+}
+
 impl Observer for Purgatory {
     fn moved(&self, token: u32) {
         self.wake(token);
@@ -84,6 +95,11 @@ impl Parked {
     /// The number that a partition calls.
     pub fn token(&self) -> u32 {
         self.token
+    }
+
+    /// Whether whoever asked wants an answer now.
+    pub fn is_hurried(&self) -> bool {
+        self.purgatory.places.borrow()[self.token as usize].hurried
     }
 
     /// Waits until something moved since the last time this was awaited (or since it was entered).
@@ -106,7 +122,10 @@ impl Parked {
 
 impl Drop for Parked {
     fn drop(&mut self) {
-        self.purgatory.places.borrow_mut().remove(self.token as usize);
+        self.purgatory
+            .places
+            .borrow_mut()
+            .remove(self.token as usize);
     }
 }
 

@@ -95,6 +95,7 @@ struct Slot {
     wanted: Wanted,
     told_high_watermark: i64,
     told_log_start: i64,
+    served: bool,
 }
 
 /// A place in a session; stays the same while the partition is in it.
@@ -155,6 +156,7 @@ impl Session {
             wanted,
             told_high_watermark: -1,
             told_log_start: -1,
+            served: false,
         });
         let n = match self.free.pop() {
             Some(n) => {
@@ -199,6 +201,7 @@ impl Session {
             return false;
         };
         let mut must = told.bytes > 0;
+        slot.served = must;
         if slot.told_high_watermark != told.high_watermark {
             slot.told_high_watermark = told.high_watermark;
             must = true;
@@ -215,12 +218,13 @@ impl Session {
         must
     }
 
-    /// Sends partitions to the end of the line: those that just got data let others go first.
-    pub fn send_back(&mut self, served: impl Fn(SlotId) -> bool) {
+    /// Sends partitions that just got data to the end of the line: others go first next time.
+    pub fn send_back(&mut self) {
         self.spare.clear();
-        let spare = &mut self.spare;
+        let (slots, spare) = (&mut self.slots, &mut self.spare);
         self.order.retain(|n| {
-            let back = served(SlotId(*n));
+            let slot = slots[*n as usize].as_mut();
+            let back = slot.is_some_and(|slot| std::mem::take(&mut slot.served));
             if back {
                 spare.push(*n);
             }
@@ -531,7 +535,16 @@ mod tests {
         let session = made(&mut cache, 4, AT);
         let mut s = session.borrow_mut();
         let places: Vec<SlotId> = s.iter().map(|(at, _, _)| at).collect();
-        s.send_back(|at| at == places[0] || at == places[2]);
+        for at in [places[0], places[2]] {
+            s.tell(
+                at,
+                Told {
+                    bytes: 1,
+                    ..told(0)
+                },
+            );
+        }
+        s.send_back();
         assert_eq!(order(&s), [1, 3, 0, 2]);
     }
 

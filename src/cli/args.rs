@@ -1,6 +1,5 @@
 //! The arguments of all subcommands.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -42,6 +41,8 @@ pub enum Color {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run a broker
+    Serve(Serve),
     /// Make, list, describe and delete topics
     Topic {
         #[command(flatten)]
@@ -53,16 +54,20 @@ pub enum Command {
     Produce(Produce),
     /// Write the records of a topic to standard output
     Consume(Consume),
-    /// Look into the files of a log
-    Log {
-        #[command(subcommand)]
-        action: LogAction,
-    },
     /// The properties that can be set
     Config {
         #[command(subcommand)]
         action: ConfigAction,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// A server.properties to read
+    pub config: Option<std::path::PathBuf>,
+    /// A property, over what the file says; more than one may be given
+    #[arg(short, long = "override", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
 }
 
 /// Which broker to talk to.
@@ -75,12 +80,11 @@ pub struct Broker {
         value_name = "HOST:PORT",
         env = "CORELANE_BOOTSTRAP",
         default_value = "127.0.0.1:9092",
-        value_delimiter = ',',
-        global = true
+        value_delimiter = ','
     )]
     pub bootstrap: Vec<String>,
     /// Give up after so many seconds without an answer
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, global = true)]
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub timeout: Duration,
 }
 
@@ -210,20 +214,6 @@ impl std::str::FromStr for StartOffset {
             },
         }
     }
-}
-
-#[derive(Debug, Subcommand)]
-pub enum LogAction {
-    /// Show what files hold: segments, indexes, snapshots, checkpoints (ours and Kafka's), journals
-    ///
-    /// Ends with code 1 if a file has a problem.
-    Dump {
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
-        /// Show records too, not only batches
-        #[arg(short, long)]
-        records: bool,
-    },
 }
 
 #[derive(Debug, Subcommand)]

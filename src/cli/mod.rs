@@ -8,12 +8,12 @@ mod args;
 mod client;
 mod config;
 mod consume;
-mod dump;
 mod output;
 mod payload;
 mod produce;
 mod run;
 mod send;
+mod serve;
 mod topic;
 
 pub use run::run;

@@ -7,7 +7,7 @@ use clap::Parser;
 
 use crate::cli::args::{Arguments, Command};
 use crate::cli::output::Output;
-use crate::cli::{config, consume, dump, produce, topic};
+use crate::cli::{config, consume, produce, serve, topic};
 
 /// Runs the command line. 0: done; 1: failed; 2: wrong usage.
 pub fn run() -> ExitCode {
@@ -21,10 +21,10 @@ pub fn run() -> ExitCode {
     };
     let output = Output::new(arguments.common.json, arguments.common.color);
     let result = match arguments.command {
+        Command::Serve(options) => serve::run(options),
         Command::Topic { broker, action } => topic::run(&broker, action, &output),
         Command::Produce(options) => produce::run(&options, &output),
         Command::Consume(options) => consume::run(&options, &output),
-        Command::Log { action } => dump::run(action, &output),
         Command::Config { action } => config::run(action, &output),
     };
     match result {

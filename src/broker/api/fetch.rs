@@ -1,0 +1,472 @@
+//! Fetch: sessions, waiting for data, and answers whose records are never copied.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::base::error_code::ErrorCode;
+use crate::base::ids::{NodeId, PartitionId, PartitionKey, ShardId, TopicId};
+use crate::broker::api::{CloseReason, RequestContext, Response};
+use crate::broker::auth::{Operation, Resource};
+use crate::broker::gather::{self, Limits};
+use crate::broker::lanes;
+use crate::broker::reads::{Found, Item};
+use crate::broker::session::{Context, NamedTopic, Session, SessionTopic, SlotId, Wanted};
+use crate::broker::shard::Shard;
+use crate::log::partition::Part;
+use crate::metadata::Image;
+use crate::wire::array::Array;
+use crate::wire::hot::{FetchAnswer, FetchHead};
+use crate::wire::messages::{
+    DivergingEpoch, FetchPartition, FetchRequest, FetchTopic, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData,
+};
+use crate::wire::records::Records;
+use crate::wire::write::Writer;
+
+/// First version that names topics by id.
+const IDS_FROM: i16 = 13;
+/// Records up to this size lie in the envelope itself: a copy costs less than another piece.
+const INLINE_BYTES: usize = 1024;
+/// Most that a partition takes in the envelope, without its records and its topic.
+const PARTITION_BYTES: usize = 96;
+/// Most that a topic takes, without its name.
+const TOPIC_BYTES: usize = 32;
+
+/// Answers a fetch.
+pub async fn handle(
+    shard: &Rc<Shard>,
+    ctx: &RequestContext<'_>,
+    request: FetchRequest<'_>,
+) -> Result<Response, CloseReason> {
+    let mut items = shard.items.take();
+    let by_id = ctx.version >= IDS_FROM;
+    let context = shard.sessions.borrow_mut().begin(
+        request.session_id,
+        request.session_epoch,
+        by_id,
+        shard.ring.now(),
+    );
+    let context = prepare(shard, ctx, &request, context, &mut items);
+    if let Context::Refused(code) = context {
+        return respond(shard, ctx, &items, code, 0).await;
+    }
+    gather::gather(shard, &mut items, limits(shard, ctx, &request)).await;
+    let session = settle(shard, ctx, context, &mut items);
+    let response = respond(shard, ctx, &items, ErrorCode::None, session).await;
+    items.clear();
+    shard.items.give(items);
+    response
+}
+
+fn limits(shard: &Shard, ctx: &RequestContext<'_>, request: &FetchRequest<'_>) -> Limits {
+    let bytes = |n: i32| usize::try_from(n).unwrap_or(0);
+    let max_bytes = bytes(request.max_bytes).min(shard.config.fetch.max_bytes);
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    Limits {
+        min_bytes: bytes(request.min_bytes).min(max_bytes),
+        max_bytes,
+        at_least_one: true,
+        deadline: ctx.received + wait,
+        version: ctx.version,
+    }
+}
+
+fn wanted(partition: &FetchPartition) -> Wanted {
+    Wanted {
+        partition: PartitionId(partition.partition),
+        fetch_offset: partition.fetch_offset,
+        max_bytes: partition.partition_max_bytes,
+        current_leader_epoch: partition.current_leader_epoch,
+        last_fetched_epoch: partition.last_fetched_epoch,
+    }
+}
+
+fn named<'a>(by_id: bool, name: &'a str, id: TopicId) -> NamedTopic<'a> {
+    if by_id {
+        NamedTopic::Id(id)
+    } else {
+        NamedTopic::Name(name)
+    }
+}
+
+/// Brings the session up to date and lists what is wanted.
+fn prepare(
+    shard: &Shard,
+    ctx: &RequestContext<'_>,
+    request: &FetchRequest<'_>,
+    context: Context,
+    items: &mut Vec<Item>,
+) -> Context {
+    let by_id = ctx.version >= IDS_FROM;
+    let image = shard.image();
+    let mut list = List {
+        shard,
+        ctx,
+        image: &image,
+        follower: request.replica_id >= 0 || request.replica_state.replica_id >= 0,
+        items,
+        last: None,
+    };
+    match context {
+        Context::Sessionless | Context::Create => {
+            for topic in &request.topics {
+                list.topic(&topic, by_id);
+            }
+        }
+        Context::Incremental(ref session) => {
+            let mut s = session.borrow_mut();
+            for topic in &request.topics {
+                for partition in &topic.partitions {
+                    s.want(
+                        named(by_id, topic.topic, topic.topic_id),
+                        wanted(&partition),
+                    );
+                }
+            }
+            for topic in &request.forgotten_topics_data {
+                for partition in &topic.partitions {
+                    let name = named(by_id, topic.topic, topic.topic_id);
+                    s.forget(name, PartitionId(partition));
+                }
+            }
+            list.session(&s);
+            let (empty, id) = (s.is_empty(), s.id());
+            drop(s);
+            if empty {
+                drop(context);
+                if shard.sessions.borrow_mut().remove(id).is_some() {
+                    shard.counters.fetch_sessions.sub(1);
+                }
+                return Context::Sessionless;
+            }
+        }
+        Context::Refused(_) => {}
+    }
+    context
+}
+
+/// What a topic that the client names is here.
+#[derive(Clone)]
+struct Resolved {
+    topic: SessionTopic,
+    known: Option<(TopicId, u64, i32)>,
+    error: ErrorCode,
+}
+
+struct List<'l, 'c> {
+    shard: &'l Shard,
+    ctx: &'l RequestContext<'c>,
+    image: &'l Image,
+    follower: bool,
+    items: &'l mut Vec<Item>,
+    last: Option<Resolved>,
+}
+
+impl List<'_, '_> {
+    fn topic(&mut self, topic: &FetchTopic<'_>, by_id: bool) {
+        let resolved = self.resolve(named(by_id, topic.topic, topic.topic_id));
+        for partition in &topic.partitions {
+            self.push(&resolved, None, wanted(&partition));
+        }
+    }
+
+    fn session(&mut self, session: &Session) {
+        for (slot, topic, wanted) in session.iter() {
+            let resolved = match &self.last {
+                Some(last) if last.topic == *topic => last.clone(),
+                _ => {
+                    let resolved = self.resolve(match topic {
+                        SessionTopic::Id(id) => NamedTopic::Id(*id),
+                        SessionTopic::Name(name) => NamedTopic::Name(name),
+                    });
+                    self.last = Some(resolved.clone());
+                    resolved
+                }
+            };
+            self.push(&resolved, Some(slot), wanted);
+        }
+    }
+
+    fn resolve(&self, name: NamedTopic<'_>) -> Resolved {
+        let (found, missing) = match name {
+            NamedTopic::Id(id) => (self.image.topic_by_id(&id), ErrorCode::UnknownTopicId),
+            NamedTopic::Name(name) => {
+                let found = self.image.topic(name);
+                (found, ErrorCode::UnknownTopicOrPartition)
+            }
+        };
+        let topic = match (name, found) {
+            (NamedTopic::Id(id), _) => SessionTopic::Id(id),
+            (NamedTopic::Name(_), Some(topic)) => SessionTopic::Name(topic.name.clone()),
+            (NamedTopic::Name(name), None) => SessionTopic::Name(name.into()),
+        };
+        let error = match found {
+            None => missing,
+            Some(found) => {
+                let on = Resource::Topic(&found.name);
+                if self.ctx.allows(self.shard, Operation::Read, on) {
+                    ErrorCode::None
+                } else {
+                    ErrorCode::TopicAuthorizationFailed
+                }
+            }
+        };
+        let partitions = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+        Resolved {
+            topic,
+            known: found.map(|t| (t.id, t.ordinal, partitions(t.partitions.len()))),
+            error,
+        }
+    }
+
+    fn push(&mut self, of: &Resolved, slot: Option<SlotId>, wanted: Wanted) {
+        let id = wanted.partition;
+        let (mut key, mut owner, mut error) = (None, self.shard.id, of.error);
+        if let (Some((topic, ordinal, partitions)), true) = (of.known, error.is_none()) {
+            if !(0..partitions).contains(&id.0) {
+                error = ErrorCode::UnknownTopicOrPartition;
+            } else if self.follower {
+                // no other machine is a replica of anything here
+                error = ErrorCode::UnknownLeaderEpoch;
+            } else {
+                let partition = id;
+                key = Some(PartitionKey { topic, partition });
+                owner = self.shard.placement.owner(ordinal, id);
+            }
+        }
+        self.items.push(Item {
+            topic: of.topic.clone(),
+            slot,
+            key,
+            owner,
+            wanted,
+            found: Found::failed(error),
+            included: true,
+        });
+    }
+}
+
+/// Makes or updates the session, decides what the answer names. Gives the session's number.
+fn settle(
+    shard: &Rc<Shard>,
+    ctx: &RequestContext<'_>,
+    context: Context,
+    items: &mut [Item],
+) -> i32 {
+    match context {
+        Context::Sessionless | Context::Refused(_) => 0,
+        Context::Create => {
+            let by_id = ctx.version >= IDS_FROM;
+            let mut sessions = shard.sessions.borrow_mut();
+            let now = shard.ring.now();
+            let made = sessions.create(items.len(), by_id, now, || shard.ring.random());
+            sync_counters(shard, &sessions);
+            let Some(session) = made else {
+                return 0;
+            };
+            drop(sessions);
+            let mut session = session.borrow_mut();
+            for item in items.iter_mut() {
+                let topic = match &item.topic {
+                    SessionTopic::Id(id) => NamedTopic::Id(*id),
+                    SessionTopic::Name(name) => NamedTopic::Name(name),
+                };
+                let slot = session.want(topic, item.wanted);
+                session.tell(slot, item.found.told());
+            }
+            ctx.connection.session.set(session.id());
+            session.id()
+        }
+        Context::Incremental(session) => {
+            let mut session = session.borrow_mut();
+            let mut served = false;
+            for item in items.iter_mut() {
+                let slot = item.slot.expect("items of a session have a place in it");
+                item.included = session.tell(slot, item.found.told());
+                served |= item.found.bytes > 0;
+            }
+            if served {
+                session.send_back();
+            }
+            session.id()
+        }
+    }
+}
+
+fn sync_counters(shard: &Shard, sessions: &crate::broker::session::SessionCache) {
+    let counted = &shard.counters.fetch_sessions;
+    counted.add((sessions.len() as u64).wrapping_sub(counted.read()));
+    let evicted = &shard.counters.fetch_sessions_evicted;
+    evicted.add(sessions.evicted().wrapping_sub(evicted.read()));
+}
+
+async fn respond(
+    shard: &Rc<Shard>,
+    ctx: &RequestContext<'_>,
+    items: &[Item],
+    error: ErrorCode,
+    session: i32,
+) -> Result<Response, CloseReason> {
+    let record_bytes: usize = items.iter().map(|i| i.found.bytes).sum();
+    let throttle_ms = ctx.throttle_ms(shard, record_bytes);
+    let refused = !error.is_none();
+    let items = if refused { &[] } else { items };
+    let mut buf = shard
+        .ring
+        .arena()
+        .alloc(envelope_bytes(ctx, shard, items))
+        .await;
+    let mut w = Writer::slice(&mut buf);
+    let head = FetchHead {
+        throttle_time_ms: throttle_ms,
+        error_code: error.code(),
+        session_id: session,
+    };
+    encode(shard, ctx, items, head, &mut w);
+    debug_assert!(!w.overflowed(), "the envelope is sized from above");
+    let len = w.len();
+    let holes: smallvec::SmallVec<[usize; 4]> = w.holes().iter().map(|hole| hole.at).collect();
+    drop(w);
+    let envelope = buf.freeze(0..len);
+    let mut response = Response::default();
+    response.record_bytes = record_bytes;
+    let mut from = 0;
+    let with_records = items.iter().filter(|i| i.included && !is_inline(&i.found));
+    for (at, item) in holes.iter().zip(with_records.filter(|i| i.found.bytes > 0)) {
+        if *at > from {
+            response
+                .pieces
+                .push(Part::Memory(envelope.slice(from..*at)));
+            from = *at;
+        }
+        response.pieces.extend(item.found.parts.iter().cloned());
+    }
+    if len > from {
+        response
+            .pieces
+            .push(Part::Memory(envelope.slice(from..len)));
+    }
+    Ok(response)
+}
+
+fn envelope_bytes(ctx: &RequestContext<'_>, shard: &Shard, items: &[Item]) -> usize {
+    let host = ctx.listener(shard).advertised_host.len();
+    let rack = shard.config.rack.as_deref().unwrap_or("").len();
+    let nodes = usize::from(ctx.view(shard).lanes) * (host + rack + 32);
+    let of_items: usize = items
+        .iter()
+        .filter(|i| i.included)
+        .map(|i| {
+            let name = match &i.topic {
+                SessionTopic::Id(_) => 16,
+                SessionTopic::Name(name) => name.len(),
+            };
+            let inline = if is_inline(&i.found) {
+                i.found.bytes
+            } else {
+                0
+            };
+            PARTITION_BYTES + TOPIC_BYTES + name + inline
+        })
+        .sum();
+    64 + nodes + of_items
+}
+
+/// Small records in one run of memory are copied into the envelope.
+fn is_inline(found: &Found) -> bool {
+    found.bytes <= INLINE_BYTES && matches!(found.parts[..], [Part::Memory(_)])
+}
+
+fn encode(
+    shard: &Shard,
+    ctx: &RequestContext<'_>,
+    items: &[Item],
+    head: FetchHead,
+    w: &mut Writer<'_>,
+) {
+    let shown = || items.iter().filter(|i| i.included);
+    let mut topics = 0;
+    let mut last: Option<&SessionTopic> = None;
+    for item in shown() {
+        if last != Some(&item.topic) {
+            topics += 1;
+            last = Some(&item.topic);
+        }
+    }
+    let mut out = FetchAnswer::begin(ctx.version, ctx.correlation_id, head, topics, w);
+    let mut hinted = false;
+    let mut rest = shown().peekable();
+    while let Some(first) = rest.peek() {
+        let topic = &first.topic;
+        let n = rest.clone().take_while(|i| i.topic == *topic).count();
+        match topic {
+            SessionTopic::Id(id) => out.topic("", *id, n, w),
+            SessionTopic::Name(name) => out.topic(name, TopicId::ZERO, n, w),
+        }
+        for item in rest.by_ref().take(n) {
+            let hint = hint(shard, ctx, item);
+            hinted |= hint.is_some();
+            out.partition(&partition_data(item, hint), w);
+        }
+    }
+    if !hinted {
+        out.end(&[], w);
+        return;
+    }
+    let listener = ctx.listener(shard);
+    let endpoints: Vec<NodeEndpoint<'_>> = ctx
+        .view(shard)
+        .nodes(shard.node_id(), listener.advertised_port)
+        .map(|(node, port)| NodeEndpoint {
+            node_id: node.0,
+            host: &listener.advertised_host,
+            port: i32::from(port),
+            rack: shard.config.rack.as_deref(),
+        })
+        .collect();
+    out.end(&endpoints, w);
+}
+
+/// The leader that an answer names beside an error about leadership (KIP-951).
+fn hint(shard: &Shard, ctx: &RequestContext<'_>, item: &Item) -> Option<(NodeId, i32)> {
+    let about_leader = matches!(
+        item.found.error.0,
+        ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch
+    );
+    if ctx.version < 16 || !about_leader || item.key.is_none() {
+        return None;
+    }
+    let lane = ShardId(item.owner.0 % ctx.view(shard).lanes);
+    Some((lanes::node(shard.node_id(), lane), item.found.leader_epoch))
+}
+
+fn partition_data<'i>(item: &'i Item, hint: Option<(NodeId, i32)>) -> PartitionData<'i> {
+    let found = &item.found;
+    let records = match &found.parts[..] {
+        [Part::Memory(buf)] if is_inline(found) => Records::Bytes(buf),
+        [] => Records::Bytes(&[]),
+        _ => Records::Hole(found.bytes),
+    };
+    let mut data = PartitionData {
+        partition_index: item.wanted.partition.0,
+        error_code: found.error.0.code(),
+        high_watermark: found.high_watermark,
+        // no transactions yet: everything durable is stable
+        last_stable_offset: found.high_watermark,
+        log_start_offset: found.log_start,
+        aborted_transactions: Array::Null,
+        preferred_read_replica: -1,
+        records,
+        ..PartitionData::default()
+    };
+    if let Some((epoch, end_offset)) = found.diverging {
+        data.diverging_epoch = DivergingEpoch { epoch, end_offset };
+    }
+    if let Some((node, epoch)) = hint {
+        data.current_leader = LeaderIdAndEpoch {
+            leader_id: node.0,
+            leader_epoch: epoch,
+        };
+    }
+    data
+}

@@ -1,0 +1,57 @@
+//! Taking a new image: the second phase of creating and deleting topics.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::broker::shard::Shard;
+use crate::broker::storage::NewPartition;
+use crate::metadata::Image;
+
+/// Opens the partitions that this shard owns and does not serve yet, shows the image, then drops
+/// the partitions that are gone from it. An error names the first partition that could not be
+/// opened; the image is shown all the same, for it is committed.
+pub async fn apply(shard: &Rc<Shard>, image: Arc<Image>) -> Result<(), String> {
+    let mut failed = None;
+    let old = shard.image();
+    for topic in image.topics() {
+        let known = old.topic_by_id(&topic.id);
+        if known.is_some_and(|known| Arc::ptr_eq(known, topic)) {
+            continue;
+        }
+        for key in topic.keys() {
+            if shard.owner(topic, key.partition) != shard.id {
+                continue;
+            }
+            if shard.partition(&key).is_some() {
+                shard.log.set_topic_config(&key, topic.config.clone());
+                continue;
+            }
+            let made = shard
+                .log
+                .create_partition(NewPartition {
+                    key,
+                    topic: topic.name.clone(),
+                    config: topic.config.clone(),
+                })
+                .await;
+            if let Err(error) = made {
+                tracing::error!(topic = %topic.name, partition = %key.partition, %error, "cannot open");
+                failed.get_or_insert_with(|| format!("{}-{}: {error}", topic.name, key.partition));
+            }
+        }
+    }
+    shard.show(image.clone());
+    for topic in old.topics() {
+        if image.topic_by_id(&topic.id).is_some() {
+            continue;
+        }
+        for key in topic.keys() {
+            if shard.owner(topic, key.partition) == shard.id
+                && let Err(error) = shard.log.delete_partition(&key).await
+            {
+                tracing::error!(topic = %topic.name, partition = %key.partition, %error, "cannot drop");
+            }
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}

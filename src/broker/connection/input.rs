@@ -1,0 +1,174 @@
+//! Bytes received and not yet worked on.
+
+use std::io;
+
+use crate::ring::Socket;
+use crate::ring::buf::{Arena, Budget, BufMut, Grant};
+use crate::wire::frame::{self, Split};
+
+/// An idle connection keeps a buffer of this size, outside of the budget for requests.
+pub const SMALL_BYTES: usize = 4096;
+/// From this size on a frame is received into a buffer of its own, within the budget, which goes
+/// back as soon as the frame is done.
+const LARGE_BYTES: usize = 16 * 1024;
+/// A frame announced larger than this gets its memory piece by piece, as its bytes come: a length
+/// alone costs little.
+const TRUSTED_BYTES: usize = 2 << 20;
+
+/// The receiving side of a connection: cuts what comes into frames, wherever the pieces end.
+pub struct Input {
+    buf: Option<BufMut>,
+    grant: Option<Grant>,
+    start: usize,
+    end: usize,
+    /// Bytes of the last frame, with its length: the next one probably is like it.
+    usual: usize,
+}
+
+impl Input {
+    /// Nothing received yet, but for what another shard received already.
+    pub fn new() -> Input {
+        Input {
+            buf: None,
+            grant: None,
+            start: 0,
+            end: 0,
+            usual: 0,
+        }
+    }
+
+    /// Takes over what another shard received.
+    pub async fn carry(&mut self, unread: &[u8], arena: &Arena, budget: &Budget) {
+        if unread.is_empty() {
+            return;
+        }
+        self.reserve(unread.len(), arena, budget).await;
+        if let Some(buf) = &mut self.buf {
+            buf[..unread.len()].copy_from_slice(unread);
+            self.end = unread.len();
+        }
+    }
+
+    /// What is there.
+    pub fn unread(&self) -> &[u8] {
+        match &self.buf {
+            Some(buf) => &buf[self.start..self.end],
+            None => &[],
+        }
+    }
+
+    /// The next frame, if it is there; `max` bounds its content.
+    pub fn split(&self, max: usize) -> Split {
+        frame::split(self.unread(), max)
+    }
+
+    /// Moves on behind a frame of so many bytes, its length included.
+    pub fn consume(&mut self, bytes: usize) {
+        self.usual = bytes;
+        self.start += bytes;
+        debug_assert!(self.start <= self.end);
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
+    /// Nothing of a frame is there.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Receives more, for a frame that needs `need` bytes in all; 0 at the end of the stream.
+    /// Under `pressure` no memory is held while nothing comes.
+    pub async fn fill(
+        &mut self,
+        socket: &Socket,
+        need: usize,
+        pressure: bool,
+        arena: &Arena,
+        budget: &Budget,
+    ) -> io::Result<usize> {
+        if self.is_empty() && (pressure || self.usual > LARGE_BYTES) {
+            self.release();
+            socket.readable().await?;
+        }
+        let have = self.end - self.start;
+        // the frame before tells how large the next one will be, until its length is there
+        let want = if have < frame::LENGTH_BYTES {
+            need.max(self.usual)
+        } else {
+            need
+        };
+        let room = want.min(TRUSTED_BYTES.max(2 * have)).max(SMALL_BYTES);
+        self.reserve(room, arena, budget).await;
+        let mut buf = self.buf.take().expect("reserve leaves a buffer");
+        let free = buf.capacity() - self.end;
+        // Ends large frames where they end, so that the next one begins a buffer and nothing needs
+        // to be moved; small ones come as many at a time as there are.
+        let len = match want.checked_sub(have) {
+            Some(rest) if want > LARGE_BYTES && rest > 0 => rest.min(free),
+            _ => free,
+        };
+        let (received, back) = socket.recv(buf, self.end, len).await;
+        buf = back;
+        self.buf = Some(buf);
+        let n = received?;
+        self.end += n;
+        Ok(n)
+    }
+
+    /// Gives the memory back while nothing is in it.
+    pub fn release(&mut self) {
+        if self.is_empty() {
+            self.buf = None;
+            self.grant = None;
+        }
+    }
+
+    /// A large buffer that is empty goes back.
+    pub fn trim(&mut self) {
+        if self.is_empty() && self.grant.is_some() {
+            self.release();
+        }
+    }
+
+    /// Makes room for `bytes` in all from `start` on.
+    async fn reserve(&mut self, bytes: usize, arena: &Arena, budget: &Budget) {
+        let have = self.end - self.start;
+        if let Some(buf) = &mut self.buf {
+            if bytes <= buf.capacity() - self.start && self.end < buf.capacity() {
+                return;
+            }
+            if bytes <= buf.capacity() && have < buf.capacity() {
+                buf.copy_within(self.start..self.end, 0);
+                self.start = 0;
+                self.end = have;
+                return;
+            }
+        }
+        // What was granted before stays granted until the bytes have moved, but is not waited
+        // for a second time on top: first give back, then ask, so that growing frames never hold
+        // what others wait for while they wait themselves.
+        let grant = if bytes > LARGE_BYTES {
+            self.grant = None;
+            let most = usize::try_from(budget.total_bytes()).unwrap_or(usize::MAX);
+            Some(budget.grant(bytes.min(most) as u64).await)
+        } else {
+            None
+        };
+        let mut larger = arena.alloc(bytes).await;
+        if let Some(old) = &self.buf {
+            larger[..have].copy_from_slice(&old[self.start..self.end]);
+        }
+        self.buf = Some(larger);
+        self.grant = grant;
+        self.start = 0;
+        self.end = have;
+    }
+}
+
+impl Default for Input {
+    fn default() -> Input {
+        Input::new()
+    }
+}

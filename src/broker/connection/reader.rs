@@ -1,0 +1,255 @@
+//! The task of a connection: receives, cuts into frames, works on them in order.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::base::ids::ShardId;
+use crate::broker::api::{self, CloseReason, RequestContext};
+use crate::broker::connection::input::Input;
+use crate::broker::connection::{Connection, writer};
+use crate::broker::counters::Stage;
+use crate::broker::message::{ConnectionParcel, Message};
+use crate::broker::route;
+use crate::broker::shard::Shard;
+use crate::ring::Socket;
+use crate::wire::api::ApiKey;
+use crate::wire::frame::{self, LENGTH_BYTES, Split};
+use crate::wire::message::Message as _;
+use crate::wire::messages::ProduceRequest;
+
+/// Requests of one connection whose answers wait. Java sends 5, librdkafka a million at will.
+const OPEN_ANSWERS: usize = 64;
+/// Bytes of such requests; a single larger one still goes through.
+const OPEN_BYTES: usize = 8 << 20;
+
+enum Ended {
+    /// The client sends no more; everything was answered.
+    Done,
+    /// It is to go to another shard, with what was received and not worked on.
+    HandOff(ShardId, Vec<u8>),
+}
+
+/// Serves a connection until it ends or moves.
+pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, unread: Vec<u8>) {
+    let place = shard.connections.borrow_mut().insert(connection.clone());
+    shard.counters.connections.add(1);
+    let socket = connection.socket.borrow().clone();
+    let ended = match socket {
+        Some(socket) => work(&shard, &connection, socket, unread).await,
+        None => Ok(Ended::Done),
+    };
+    shard.connections.borrow_mut().remove(place);
+    shard.counters.connections.sub(1);
+    match ended {
+        Ok(Ended::HandOff(to, unread)) => hand_off(&shard, &connection, to, unread).await,
+        Ok(Ended::Done) => close(&shard, &connection).await,
+        Err(reason) => {
+            report(&shard, &connection, &reason);
+            connection.cut("closed");
+            close(&shard, &connection).await;
+        }
+    }
+    shard.changed.notify_all();
+}
+
+async fn close(shard: &Rc<Shard>, connection: &Rc<Connection>) {
+    connection.outbox.close();
+    let session = connection.session.get();
+    if session != 0 && shard.sessions.borrow_mut().remove(session).is_some() {
+        shard.counters.fetch_sessions.sub(1);
+    }
+    connection.socket.borrow_mut().take();
+    let gone = Message::ConnectionClosed(connection.peer.ip());
+    if shard.id == ShardId(0) {
+        shard.acceptors.closed(connection.peer.ip());
+    } else {
+        shard.post.send(ShardId(0), gone).await;
+    }
+}
+
+async fn hand_off(shard: &Rc<Shard>, connection: &Rc<Connection>, to: ShardId, unread: Vec<u8>) {
+    let Some(socket) = connection.socket.borrow_mut().take() else {
+        return;
+    };
+    let session = shard.sessions.borrow_mut().remove(connection.session.get());
+    if session.is_some() {
+        shard.counters.fetch_sessions.sub(1);
+    }
+    match socket.into_parcel() {
+        Ok(socket) => {
+            shard.counters.handed_off.add(1);
+            let parcel = ConnectionParcel {
+                socket,
+                peer: connection.peer,
+                listener: connection.listener,
+                software: connection.software(),
+                unread,
+                session: session.map(Box::new),
+                bound: true,
+                muted_until: connection.muted_until.get(),
+            };
+            shard
+                .post
+                .send(to, Message::Connection(Box::new(parcel)))
+                .await;
+        }
+        Err(_) => {
+            tracing::error!(peer = %connection.peer, "a connection in use was to be handed over");
+            close(shard, connection).await;
+        }
+    }
+}
+
+fn report(shard: &Shard, connection: &Connection, reason: &CloseReason) {
+    let peer = connection.peer;
+    match reason {
+        CloseReason::Malformed(_)
+        | CloseReason::FrameTooLarge { .. }
+        | CloseReason::Unsupported { .. } => {
+            shard.counters.connections_malformed.add(1);
+            if shard.complaints.allow(shard.ring.now()) {
+                tracing::warn!(%peer, %reason, "connection closed");
+            }
+        }
+        CloseReason::BrokenAnswer(_) => tracing::error!(%peer, %reason, "connection closed"),
+        CloseReason::Unacknowledged(_) | CloseReason::Socket(_) | CloseReason::Cut(_) => {
+            tracing::debug!(%peer, %reason, "connection closed");
+        }
+    }
+}
+
+async fn work(
+    shard: &Rc<Shard>,
+    connection: &Rc<Connection>,
+    socket: Socket,
+    unread: Vec<u8>,
+) -> Result<Ended, CloseReason> {
+    let arena = shard.ring.arena();
+    let max = shard.request_max_bytes;
+    let mut input = Input::new();
+    input.carry(&unread, arena, &shard.input).await;
+    drop(unread);
+    loop {
+        match input.split(max) {
+            Split::Frame(range) => {
+                if shard.stopping.get() {
+                    return finish(connection).await;
+                }
+                let frame_bytes = range.end;
+                let frame = &input.unread()[range];
+                if !connection.bound.get()
+                    && let Some(to) = route::lane_of(shard, connection, frame)
+                {
+                    connection.bound.set(true);
+                    if to != shard.id && connection.outbox.is_empty() {
+                        return Ok(Ended::HandOff(to, input.unread().to_vec()));
+                    }
+                }
+                request(shard, connection, &socket, frame, frame_bytes).await?;
+                input.consume(frame_bytes);
+                connection.last_active.set(shard.ring.now());
+                if connection.outbox.is_closed() {
+                    return Err(cut(connection));
+                }
+                if let Some(until) = connection.muted_until.take() {
+                    shard.ring.sleep_until(until).await;
+                }
+            }
+            Split::Incomplete(need) => {
+                if shard.stopping.get() && input.is_empty() {
+                    return finish(connection).await;
+                }
+                input.trim();
+                connection.outbox.below(OPEN_ANSWERS, OPEN_BYTES).await;
+                let pressure = shard.under_pressure();
+                let n = input
+                    .fill(&socket, need, pressure, arena, &shard.input)
+                    .await?;
+                if n == 0 {
+                    // the client may only have ended its own side: it still gets its answers
+                    return finish(connection).await;
+                }
+                shard.counters.bytes_received.add(n as u64);
+                connection.last_active.set(shard.ring.now());
+            }
+            Split::TooLarge(length) => return Err(CloseReason::FrameTooLarge { length, max }),
+        }
+    }
+}
+
+/// Waits until all is answered.
+async fn finish(connection: &Connection) -> Result<Ended, CloseReason> {
+    connection.outbox.below(0, 0).await;
+    if connection.outbox.is_closed() {
+        return Err(cut(connection));
+    }
+    Ok(Ended::Done)
+}
+
+fn cut(connection: &Connection) -> CloseReason {
+    CloseReason::Cut(connection.closing.get().unwrap_or("closed"))
+}
+
+async fn request(
+    shard: &Rc<Shard>,
+    connection: &Rc<Connection>,
+    socket: &Socket,
+    frame: &[u8],
+    frame_bytes: usize,
+) -> Result<(), CloseReason> {
+    debug_assert!(frame.len() + LENGTH_BYTES == frame_bytes);
+    let received = shard.ring.now();
+    let (header, mut body) = frame::request_header(frame)?;
+    let (api, version) = (header.api_key, header.api_version);
+    if !api.serves(version) && api != ApiKey::ApiVersions {
+        return Err(CloseReason::Unsupported { api, version });
+    }
+    let ctx = RequestContext {
+        connection,
+        api,
+        version,
+        correlation_id: header.correlation_id,
+        client_id: header.client_id,
+        received,
+        frame_bytes,
+        throttle: Cell::new(Duration::ZERO),
+    };
+    if api == ApiKey::Produce {
+        let request = ProduceRequest::decode(&mut body, version)?;
+        let answer = api::produce::take(shard, &ctx, request).await?;
+        if let Some(answer) = answer {
+            connection.outbox.push(answer);
+            if !connection.has_writer.replace(true) {
+                let task = writer::run(shard.clone(), connection.clone(), socket.clone());
+                shard.ring.spawn(task).detach();
+            }
+        }
+    } else {
+        connection.outbox.below(0, 0).await;
+        if connection.outbox.is_closed() {
+            return Err(cut(connection));
+        }
+        let counters = shard.counters.api(api.code());
+        connection.working.set(true);
+        let outcome = api::dispatch(shard, &ctx, body).await;
+        counters.stage(Stage::Appended, shard.ring.now() - received);
+        let sent = match outcome {
+            Ok(mut response) => {
+                shard.counters.bytes_out.add(response.record_bytes as u64);
+                writer::send(shard, connection, socket, &mut response).await
+            }
+            Err(reason) => Err(reason),
+        };
+        connection.working.set(false);
+        sent?;
+        counters.requests.add(1);
+        counters.stage(Stage::Sent, shard.ring.now() - received);
+    }
+    if !ctx.throttle.get().is_zero() {
+        connection
+            .muted_until
+            .set(Some(shard.ring.now() + ctx.throttle.get()));
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! What is known of one connection.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+
+use crate::base::time::Monotonic;
+use crate::broker::auth::Principal;
+use crate::broker::clients;
+use crate::broker::connection::outbox::Outbox;
+use crate::broker::lanes::LaneView;
+use crate::broker::listener::BoundListener;
+use crate::ring::Socket;
+
+/// A connection on its shard.
+pub struct Connection {
+    /// Place of its listener among the shard's.
+    pub listener: usize,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Who it is.
+    pub principal: Principal,
+    /// Name and version of the client's library, from ApiVersions.
+    software: RefCell<Option<(String, String)>>,
+    may_see_lanes: Cell<bool>,
+    /// It stays on this shard.
+    pub(crate) bound: Cell<bool>,
+    /// The socket; taken when the connection moves.
+    pub(crate) socket: RefCell<Option<Socket>>,
+    /// Answers of pipelined requests.
+    pub(crate) outbox: Outbox,
+    /// The writer of `outbox` runs.
+    pub(crate) has_writer: Cell<bool>,
+    /// A request other than Produce is being worked on.
+    pub(crate) working: Cell<bool>,
+    /// It waits in the purgatory.
+    pub(crate) parked: Cell<bool>,
+    /// When bytes last came or went.
+    pub(crate) last_active: Cell<Monotonic>,
+    /// When the answer that is being sent last moved on.
+    pub(crate) sending_since: Cell<Option<Monotonic>>,
+    /// Not read before then.
+    pub(crate) muted_until: Cell<Option<Monotonic>>,
+    /// The fetch session made over it, 0 for none.
+    pub(crate) session: Cell<i32>,
+    /// Why it is being closed, if it was not the client's wish.
+    pub(crate) closing: Cell<Option<&'static str>>,
+}
+
+impl Connection {
+    /// A connection that begins.
+    pub fn new(socket: Socket, peer: SocketAddr, listener: usize, now: Monotonic) -> Connection {
+        Connection {
+            listener,
+            peer,
+            principal: Principal::anonymous(),
+            software: RefCell::new(None),
+            may_see_lanes: Cell::new(false),
+            bound: Cell::new(false),
+            socket: RefCell::new(Some(socket)),
+            outbox: Outbox::default(),
+            has_writer: Cell::new(false),
+            working: Cell::new(false),
+            parked: Cell::new(false),
+            last_active: Cell::new(now),
+            sending_since: Cell::new(None),
+            muted_until: Cell::new(None),
+            session: Cell::new(0),
+            closing: Cell::new(None),
+        }
+    }
+
+    /// Notes which library the client uses: decides whether it is shown lanes.
+    pub fn set_software(&self, name: &str, version: &str) {
+        self.may_see_lanes.set(clients::shows_lanes(name, version));
+        *self.software.borrow_mut() = Some((name.to_owned(), version.to_owned()));
+    }
+
+    /// Name and version of the client's library, if it said so.
+    pub fn software(&self) -> Option<(String, String)> {
+        self.software.borrow().clone()
+    }
+
+    /// What this client is shown of the shards on its listener.
+    pub fn view(&self, listener: &BoundListener) -> LaneView {
+        listener.view(self.may_see_lanes.get())
+    }
+
+    /// A request of it is not answered yet.
+    pub fn in_flight(&self) -> bool {
+        self.working.get() || !self.outbox.is_empty()
+    }
+
+    /// Ends it: whoever reads or writes its socket wakes.
+    pub fn cut(&self, why: &'static str) {
+        if self.closing.get().is_none() {
+            self.closing.set(Some(why));
+        }
+        self.outbox.close();
+        if let Some(socket) = &*self.socket.borrow() {
+            // a socket that is gone already needs no end
+            let _ = socket.shutdown(true);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Sending answers.
+
+use std::io;
+use std::rc::Rc;
+
+use crate::base::error_code::ErrorCode;
+use crate::base::time::Monotonic;
+use crate::broker::api::{CloseReason, Response};
+use crate::broker::connection::Connection;
+use crate::broker::connection::outbox::{Answer, Durability};
+use crate::broker::counters::Stage;
+use crate::broker::message::Reply;
+use crate::broker::shard::Shard;
+use crate::broker::storage::Ticket;
+use crate::log::StorageError;
+use crate::log::partition::Part;
+use crate::ring::Socket;
+use crate::ring::driver::Chain;
+use crate::wire::api::ApiKey;
+
+/// Answers of pipelined requests that became true together leave in one piece up to this size.
+const TOGETHER_BYTES: usize = 4096;
+/// A file range is sent in pieces of this size, so that a slow reader is told from a dead one.
+const FILE_BYTES: u64 = 1 << 20;
+
+/// Sends what the connection's outbox holds, each answer when it is true, until the connection
+/// ends.
+pub async fn run(shard: Rc<Shard>, connection: Rc<Connection>, socket: Socket) {
+    let outbox = &connection.outbox;
+    let mut together: Vec<Box<Answer>> = Vec::new();
+    while let Some(mut answer) = outbox.next().await {
+        let refused = settle(&shard, &mut answer).await;
+        if let Some(code) = refused {
+            tracing::debug!(peer = %connection.peer, %code, "a produce with acks=0 failed");
+            connection.cut("a produce with acks=0 failed");
+            shard.answers.give(answer);
+            break;
+        }
+        let mut bytes = answer.bytes.len();
+        together.push(answer);
+        while bytes < TOGETHER_BYTES
+            && let Some(next) = outbox.next_if(|a| is_true(&shard, a))
+        {
+            bytes += next.bytes.len();
+            together.push(next);
+        }
+        let sent = send_answers(&shard, &connection, &socket, &together, bytes).await;
+        let now = shard.ring.now();
+        connection.last_active.set(now);
+        for mut answer in together.drain(..) {
+            let counters = shard.counters.api(ApiKey::Produce.code());
+            counters.requests.add(1);
+            counters.stage(Stage::Sent, now - answer.received);
+            outbox.done(&answer);
+            answer.clear();
+            shard.answers.give(answer);
+        }
+        if let Err(error) = sent {
+            tracing::debug!(peer = %connection.peer, %error, "cannot send");
+            connection.cut("the client is gone");
+            break;
+        }
+    }
+}
+
+async fn send_answers(
+    shard: &Shard,
+    connection: &Connection,
+    socket: &Socket,
+    answers: &[Box<Answer>],
+    bytes: usize,
+) -> io::Result<()> {
+    if bytes == 0 {
+        return Ok(());
+    }
+    let mut buf = shard.ring.arena().alloc(bytes).await;
+    let mut at = 0;
+    for answer in answers {
+        buf[at..at + answer.bytes.len()].copy_from_slice(&answer.bytes);
+        at += answer.bytes.len();
+    }
+    let mut chain = Chain::new();
+    chain.push(buf.freeze(0..at));
+    connection.sending_since.set(Some(shard.ring.now()));
+    let sent = socket.send(chain).await;
+    connection.sending_since.set(None);
+    sent
+}
+
+/// Waits until an answer is true, or makes it say why not. An error comes back only for an answer
+/// that is not sent.
+async fn settle(shard: &Shard, answer: &mut Answer) -> Option<ErrorCode> {
+    let mut refused = None;
+    for (pending, places) in std::mem::take(&mut answer.remote) {
+        let Reply::Produce(outcomes) = pending.await else {
+            continue;
+        };
+        for (place, outcome) in places.iter().zip(&outcomes) {
+            if answer.bytes.is_empty() {
+                refused = refused.or((!outcome.error.is_none()).then_some(outcome.error));
+            } else {
+                answer.put(*place, outcome);
+            }
+        }
+    }
+    for n in 0..answer.tickets.len() {
+        let ticket = answer.tickets[n];
+        if let Err(code) = wait(shard, ticket, answer.durability, answer.deadline).await {
+            answer.fail_group(n, code);
+        }
+    }
+    refused
+}
+
+/// Waits until a group is as durable as was asked.
+pub async fn wait(
+    shard: &Shard,
+    ticket: Ticket,
+    durability: Durability,
+    deadline: Monotonic,
+) -> Result<(), ErrorCode> {
+    if shard.log.reached(ticket, durability == Durability::Flushed) {
+        return Ok(());
+    }
+    let ended = match durability {
+        Durability::None => return Ok(()),
+        Durability::Written => {
+            shard
+                .ring
+                .deadline(deadline, shard.log.written(ticket))
+                .await
+        }
+        Durability::Flushed => {
+            shard
+                .ring
+                .deadline(deadline, shard.log.flushed(ticket))
+                .await
+        }
+    };
+    match ended {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(StorageError::Deleted)) => Err(ErrorCode::UnknownTopicOrPartition),
+        Ok(Err(_)) => Err(ErrorCode::KafkaStorageError),
+        Err(_) => Err(ErrorCode::RequestTimedOut),
+    }
+}
+
+fn is_true(shard: &Shard, answer: &Answer) -> bool {
+    let flushed = answer.durability == Durability::Flushed;
+    answer.remote.is_empty()
+        && !answer.bytes.is_empty()
+        && answer
+            .tickets
+            .iter()
+            .all(|t| shard.log.reached(*t, flushed))
+}
+
+/// Sends a whole answer: envelope, pages and file ranges, in order.
+pub async fn send(
+    shard: &Shard,
+    connection: &Connection,
+    socket: &Socket,
+    response: &mut Response,
+) -> Result<(), CloseReason> {
+    let sent = send_pieces(shard, connection, socket, response).await;
+    connection.sending_since.set(None);
+    sent
+}
+
+async fn send_pieces(
+    shard: &Shard,
+    connection: &Connection,
+    socket: &Socket,
+    response: &mut Response,
+) -> Result<(), CloseReason> {
+    let progress = || connection.sending_since.set(Some(shard.ring.now()));
+    let mut chain = Chain::new();
+    for piece in response.pieces.drain(..) {
+        match piece {
+            Part::Memory(buf) => chain.push(buf),
+            Part::File {
+                file,
+                position,
+                len,
+            } => {
+                if !chain.is_empty() {
+                    progress();
+                    socket.send(std::mem::take(&mut chain)).await?;
+                }
+                let mut sent = 0;
+                while sent < len {
+                    progress();
+                    let want = (len - sent).min(FILE_BYTES);
+                    let moved = socket.send_file(&file, position + sent, want).await;
+                    match moved {
+                        Ok(0) => {
+                            shard.counters.broken_answers.add(1);
+                            return Err(CloseReason::BrokenAnswer(
+                                "the segment ends before its recorded length".to_owned(),
+                            ));
+                        }
+                        Ok(n) => sent += n,
+                        Err(error) => {
+                            shard.counters.broken_answers.add(1);
+                            return Err(CloseReason::BrokenAnswer(error.to_string()));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    if !chain.is_empty() {
+        progress();
+        socket.send(chain).await?;
+    }
+    Ok(())
+}

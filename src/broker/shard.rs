@@ -1,0 +1,139 @@
+//! A shard: everything that one thread owns.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::base::config::BrokerConfig;
+use crate::base::ids::{NodeId, PartitionId, PartitionKey, ShardId};
+use crate::broker::acceptor::Acceptors;
+use crate::broker::api::init_producer_id::ProducerIds;
+use crate::broker::auth::Authorizer;
+use crate::broker::calls::{CallId, Calls};
+use crate::broker::complaints::Complaints;
+use crate::broker::connection::Connection;
+use crate::broker::connection::input::SMALL_BYTES;
+use crate::broker::connection::outbox::Answer;
+use crate::broker::control;
+use crate::broker::counters::Counters;
+use crate::broker::listener::BoundListener;
+use crate::broker::message::{Call, Message, Reply};
+use crate::broker::placement::Placement;
+use crate::broker::purgatory::Purgatory;
+use crate::broker::quota::Quotas;
+use crate::broker::reads::Item;
+use crate::broker::recycle::Pool;
+use crate::broker::serve;
+use crate::broker::session::SessionCache;
+use crate::broker::stages::Stages;
+use crate::broker::storage::LogStore;
+use crate::log::partition::{Observer, Partition};
+use crate::metadata::Image;
+use crate::metadata::image::Topic;
+use crate::ring::Ring;
+use crate::ring::buf::Budget;
+use crate::ring::mailbox::Post;
+use crate::ring::sync::Event;
+
+/// One shard. Tasks share it by `Rc`; nothing in it is borrowed across an await.
+pub struct Shard {
+    /// Its runtime.
+    pub ring: Ring,
+    /// Which one it is.
+    pub id: ShardId,
+    /// The machine's settings.
+    pub config: Arc<BrokerConfig>,
+    /// Owners of partitions.
+    pub placement: Placement,
+    /// Listeners, in the order of the configuration.
+    pub listeners: Vec<BoundListener>,
+    /// The partitions it owns.
+    pub log: Rc<LogStore>,
+    /// Who may do what.
+    pub authorizer: Box<dyn Authorizer>,
+    /// Who may use how much.
+    pub quotas: Box<dyn Quotas>,
+    /// What it counts.
+    pub counters: Arc<Counters>,
+    /// Fetch sessions of its connections.
+    pub sessions: RefCell<SessionCache>,
+    /// Fetches that wait.
+    pub purgatory: Rc<Purgatory>,
+    /// What the control task keeps; on shard 0 alone.
+    pub control: Option<control::State>,
+    /// Producer ids that it may hand out.
+    pub producer_ids: ProducerIds,
+    pub(crate) observer: Rc<dyn Observer>,
+    pub(crate) image: RefCell<Arc<Image>>,
+    pub(crate) post: Post<Message>,
+    pub(crate) calls: Rc<Calls<Reply>>,
+    /// Fetches that are served for other shards, with their places in the purgatory.
+    pub(crate) served: RefCell<BTreeMap<(ShardId, CallId), u32>>,
+    pub(crate) connections: RefCell<Slab<Rc<Connection>>>,
+    pub(crate) acceptors: Acceptors,
+    pub(crate) stages: Stages,
+    pub(crate) complaints: Complaints,
+    /// `socket.request.max.bytes`, or less where memory is scarce.
+    pub(crate) request_max_bytes: usize,
+    /// Memory for large requests that are being received.
+    pub(crate) input: Budget,
+    pub(crate) answers: Pool<Box<Answer>>,
+    pub(crate) items: Pool<Vec<Item>>,
+    /// No new requests are taken.
+    pub(crate) stopping: Cell<bool>,
+    /// A connection ended, or the shard began to stop.
+    pub(crate) changed: Event,
+}
+
+impl Shard {
+    /// What the cluster knows now. Hold it for one request, not longer.
+    pub fn image(&self) -> Arc<Image> {
+        self.image.borrow().clone()
+    }
+
+    /// Shows a newer image to all requests that begin from now on.
+    pub(crate) fn show(&self, image: Arc<Image>) {
+        self.image.replace(image);
+    }
+
+    /// Takes no new requests, and answers those that wait for data.
+    pub(crate) fn stop(&self) {
+        self.stopping.set(true);
+        self.purgatory.wake_all();
+        self.changed.notify_all();
+    }
+
+    /// Memory for requests is scarce: idle connections hold none.
+    pub(crate) fn under_pressure(&self) -> bool {
+        let connections = self.connections.borrow().len() * SMALL_BYTES;
+        connections > self.ring.arena().budget_bytes() / 8
+    }
+
+    /// This machine's node id.
+    pub fn node_id(&self) -> NodeId {
+        self.config.node_id
+    }
+
+    /// The shard that owns a partition of a topic.
+    pub fn owner(&self, topic: &Topic, partition: PartitionId) -> ShardId {
+        self.placement.owner(topic.ordinal, partition)
+    }
+
+    /// A partition that this shard owns.
+    pub fn partition(&self, key: &PartitionKey) -> Option<Rc<Partition>> {
+        self.log.partition(key)
+    }
+
+    /// Asks a shard, possibly this one, and waits for its answer.
+    pub async fn call(self: &Rc<Shard>, to: ShardId, call: Call) -> Reply {
+        if to == self.id {
+            return Box::pin(serve::serve(self, call)).await;
+        }
+        let pending = self.calls.open();
+        self.post.send(to, Message::Call(pending.id(), call)).await;
+        pending.await
+    }
+}

@@ -1,0 +1,349 @@
+//! The life of a shard, from nothing to a clean stop. The same under threads and in the simulator.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::base::config::BrokerConfig;
+use crate::base::ids::{ShardId, Uuid};
+use crate::broker::acceptor::{self, Acceptors};
+use crate::broker::api::init_producer_id::ProducerIds;
+use crate::broker::auth::AllowAll;
+use crate::broker::calls::Calls;
+use crate::broker::complaints::Complaints;
+use crate::broker::connection::Connection;
+use crate::broker::control;
+use crate::broker::counters::Counters;
+use crate::broker::listener::{self, Binding, BoundListener, ListenError};
+use crate::broker::message::{DRAIN_TIME, Message};
+use crate::broker::placement::Placement;
+use crate::broker::purgatory::Purgatory;
+use crate::broker::quota::Unlimited;
+use crate::broker::recycle::Pool;
+use crate::broker::session::SessionCache;
+use crate::broker::shard::Shard;
+use crate::broker::stages::Stages;
+use crate::broker::storage::LogStore;
+use crate::broker::{apply, serve, sweep};
+use crate::log::partition::Observer;
+use crate::metadata::Image;
+use crate::metadata::store::{Store, StoreError, StoreOptions};
+use crate::ring::buf::Budget;
+use crate::ring::mailbox::Post;
+use crate::ring::sync::{Event, race};
+use crate::ring::{Listener, Ring};
+
+/// How often shard 0 looks whether it is to stop.
+const STOP_LOOK: Duration = Duration::from_millis(50);
+/// How often a stopping shard looks at its connections.
+const DRAIN_LOOK: Duration = Duration::from_millis(5);
+
+/// Asks a running broker to stop; from any thread, or from a signal handler.
+#[derive(Clone, Debug, Default)]
+pub struct StopFlag(Arc<AtomicBool>);
+
+impl StopFlag {
+    /// Asks.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether someone asked.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a broker says once it serves.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// Where it listens, in the order of the configuration.
+    pub listeners: Vec<BoundListener>,
+    /// Which cluster it belongs to.
+    pub cluster_id: String,
+}
+
+/// What a shard is started with.
+pub struct ShardContext {
+    /// Its runtime.
+    pub ring: Ring,
+    /// How many shards the machine has.
+    pub shards: u16,
+    /// The machine's settings.
+    pub config: Arc<BrokerConfig>,
+    /// Its end of the mailboxes.
+    pub post: Post<Message>,
+    /// What it counts.
+    pub counters: Arc<Counters>,
+    /// Asks the machine to stop; looked at by shard 0.
+    pub stop: StopFlag,
+    /// Called once on shard 0 when every shard serves.
+    pub on_started: Option<Box<dyn FnOnce(&Started)>>,
+}
+
+/// What shard 0 tells the others when it has read the disk.
+pub struct Begin {
+    image: Arc<Image>,
+    listeners: Vec<BoundListener>,
+}
+
+/// Why a broker does not start, or does not stop cleanly.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A data directory.
+    #[error("data directory {path}: {source}")]
+    Directory {
+        /// As configured.
+        path: String,
+        /// From the system.
+        source: std::io::Error,
+    },
+    /// The metadata log.
+    #[error(transparent)]
+    Metadata(#[from] StoreError),
+    /// A listener.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The log.
+    #[error("log: {0}")]
+    Log(String),
+    /// Another shard failed.
+    #[error("shard 0 did not start")]
+    Aborted,
+}
+
+/// Runs a shard until the broker has stopped.
+pub async fn run_shard(ctx: ShardContext) -> Result<(), StartError> {
+    if ctx.ring.shard() == ShardId(0) {
+        first(ctx).await
+    } else {
+        other(ctx).await
+    }
+}
+
+async fn first(mut ctx: ShardContext) -> Result<(), StartError> {
+    let others = ctx.shards - 1;
+    let opened = open(&ctx).await;
+    let (store, image, bound) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            for n in 1..ctx.shards {
+                ctx.post.send(ShardId(n), Message::Abort).await;
+            }
+            return Err(error);
+        }
+    };
+    let listeners: Vec<BoundListener> = bound.listeners;
+    for n in 1..ctx.shards {
+        let begin = Begin {
+            image: image.clone(),
+            listeners: listeners.clone(),
+        };
+        ctx.post
+            .send(ShardId(n), Message::Begin(Box::new(begin)))
+            .await;
+    }
+    let control = Some(control::State::new(store));
+    let on_started = ctx.on_started.take();
+    let stop = ctx.stop.clone();
+    let cluster_id = image.cluster_id().to_owned();
+    let shard = build(ctx, listeners.clone(), control, &image).await?;
+    shard.stages.all_ready(others).await;
+    let accepting: Vec<_> = bound
+        .sockets
+        .into_iter()
+        .map(|(binding, listener)| {
+            let task = acceptor::run(shard.clone(), binding, listener);
+            shard.ring.spawn(task)
+        })
+        .collect();
+    if let Some(on_started) = on_started {
+        on_started(&Started {
+            listeners,
+            cluster_id,
+        });
+    }
+    while !stop.is_set() {
+        shard.ring.sleep(STOP_LOOK).await;
+    }
+    // dropping the handles ends the tasks: nothing is accepted any more
+    drop(accepting);
+    for n in 1..=others {
+        shard.post.send(ShardId(n), Message::Stop).await;
+    }
+    shard.stop();
+    drain(&shard).await;
+    shard.stages.all_drained(others).await;
+    for n in 1..=others {
+        shard.post.send(ShardId(n), Message::Close).await;
+    }
+    let closed = close(&shard).await;
+    shard.stages.all_closed(others).await;
+    closed
+}
+
+async fn other(ctx: ShardContext) -> Result<(), StartError> {
+    let begin = loop {
+        match ctx.post.recv().await {
+            (_, Message::Begin(begin)) => break begin,
+            (_, Message::Abort) => return Err(StartError::Aborted),
+            _ => {}
+        }
+    };
+    let shard = build(ctx, begin.listeners, None, &begin.image).await?;
+    let zero = ShardId(0);
+    shard.post.send(zero, Message::Ready).await;
+    while !shard.stopping.get() {
+        shard.changed.wait().await;
+    }
+    drain(&shard).await;
+    shard.post.send(zero, Message::Drained).await;
+    shard.stages.may_close().await;
+    let closed = close(&shard).await;
+    shard.post.send(zero, Message::Closed).await;
+    closed
+}
+
+struct Bound {
+    listeners: Vec<BoundListener>,
+    sockets: Vec<(Binding, Listener)>,
+}
+
+async fn open(ctx: &ShardContext) -> Result<(Store, Arc<Image>, Bound), StartError> {
+    let ring = &ctx.ring;
+    for dir in &ctx.config.log.dirs {
+        ring.create_dir_all(dir)
+            .map_err(|source| StartError::Directory {
+                path: dir.display().to_string(),
+                source,
+            })?;
+    }
+    let options = StoreOptions {
+        cluster_id: ctx.config.cluster_id.clone(),
+        new_cluster_id: Uuid::from_random(ring.random(), ring.random()).to_string(),
+        may_create: true,
+    };
+    let (store, image) = Store::open(ring, &ctx.config.log.dirs[0], &ctx.config, &options).await?;
+    let bound = bind(ctx)?;
+    Ok((store, Arc::new(image), bound))
+}
+
+fn bind(ctx: &ShardContext) -> Result<Bound, StartError> {
+    let mut bound = Bound {
+        listeners: Vec::new(),
+        sockets: Vec::new(),
+    };
+    for binding in listener::bindings(&ctx.config, ctx.shards)? {
+        let fail = |source| ListenError::Bind {
+            name: ctx.config.listeners[binding.listener].name.clone(),
+            address: binding.address,
+            source,
+        };
+        let socket = ctx
+            .ring
+            .listen(binding.address, ctx.config.network.backlog)
+            .map_err(fail)?;
+        if binding.lane.is_none() {
+            let address = socket.local_addr().map_err(fail)?;
+            let listener = listener::bound(&ctx.config, binding.listener, address, ctx.shards);
+            bound.listeners.push(listener);
+        }
+        bound.sockets.push((binding, socket));
+    }
+    Ok(bound)
+}
+
+async fn build(
+    ctx: ShardContext,
+    listeners: Vec<BoundListener>,
+    control: Option<control::State>,
+    image: &Arc<Image>,
+) -> Result<Rc<Shard>, StartError> {
+    let ShardContext {
+        ring,
+        shards,
+        config,
+        post,
+        counters,
+        ..
+    } = ctx;
+    let log = LogStore::start(&ring, config.log.dirs[0].clone());
+    let purgatory = Rc::new(Purgatory::default());
+    let observer: Rc<dyn Observer> = purgatory.clone();
+    let input = input_budget(&config, &ring, shards);
+    let slots = config.fetch.session_slots.div_ceil(usize::from(shards));
+    let input_bytes = usize::try_from(input.total_bytes()).unwrap_or(usize::MAX);
+    let shard = Rc::new(Shard {
+        id: ring.shard(),
+        placement: Placement::new(shards),
+        listeners,
+        log,
+        authorizer: Box::new(AllowAll),
+        quotas: Box::new(Unlimited),
+        counters,
+        sessions: RefCell::new(SessionCache::new(slots)),
+        purgatory,
+        control,
+        producer_ids: ProducerIds::default(),
+        observer,
+        image: RefCell::new(Arc::new(Image::empty(config.clone()))),
+        post,
+        calls: Rc::new(Calls::default()),
+        served: RefCell::new(BTreeMap::new()),
+        connections: RefCell::new(Slab::<Rc<Connection>>::new()),
+        acceptors: Acceptors::default(),
+        stages: Stages::default(),
+        complaints: Complaints::default(),
+        request_max_bytes: config.network.request_max_bytes.min(input_bytes),
+        input,
+        answers: Pool::new(4096),
+        items: Pool::new(1024),
+        stopping: Cell::new(false),
+        changed: Event::new(),
+        config,
+        ring,
+    });
+    apply::apply(&shard, image.clone())
+        .await
+        .map_err(StartError::Log)?;
+    shard.ring.spawn(serve::receive(shard.clone())).detach();
+    shard.ring.spawn(sweep::run(shard.clone())).detach();
+    Ok(shard)
+}
+
+/// Memory for large requests that are being received: what is configured, at most half the arena.
+fn input_budget(config: &BrokerConfig, ring: &Ring, shards: u16) -> Budget {
+    let most = ring.arena().budget_bytes() as u64 / 2;
+    let configured = config
+        .network
+        .queued_max_bytes
+        .map_or(most, |bytes| bytes / u64::from(shards));
+    Budget::new(configured.clamp(1 << 20, most.max(1 << 20)))
+}
+
+/// Lets what is in flight come to its end, closes what is idle, and after a while everything.
+async fn drain(shard: &Rc<Shard>) {
+    let deadline = shard.ring.now() + DRAIN_TIME;
+    while !shard.connections.borrow().is_empty() {
+        let late = shard.ring.now() >= deadline;
+        for (_, connection) in shard.connections.borrow().iter() {
+            if late || !connection.in_flight() {
+                connection.cut("the broker stops");
+            }
+        }
+        race(shard.changed.wait(), shard.ring.sleep(DRAIN_LOOK)).await;
+    }
+}
+
+async fn close(shard: &Rc<Shard>) -> Result<(), StartError> {
+    shard
+        .log
+        .stop_clean()
+        .await
+        .map_err(|error| StartError::Log(error.to_string()))
+}

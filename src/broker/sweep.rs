@@ -1,0 +1,60 @@
+//! Closing connections that are idle or do not take their answers.
+//!
+//! One task looks at all connections now and then, so that a request costs no timer.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::base::time::Monotonic;
+use crate::broker::connection::Connection;
+use crate::broker::shard::Shard;
+
+/// What is wrong with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Idle,
+    Slow,
+}
+
+/// Looks for ever.
+pub async fn run(shard: Rc<Shard>) {
+    let idle = shard.config.network.idle_max_ms.map(Duration::from_millis);
+    let stall = Duration::from_millis(shard.config.network.send_stall_ms);
+    let period = idle.map_or(stall, |idle| idle.min(stall)) / 4;
+    let period = period.clamp(Duration::from_millis(10), Duration::from_secs(5));
+    loop {
+        shard.ring.sleep(period).await;
+        let now = shard.ring.now();
+        for (_, connection) in shard.connections.borrow().iter() {
+            match judge(connection, now, idle, stall) {
+                None => {}
+                Some(Verdict::Idle) => {
+                    shard.counters.connections_expired.add(1);
+                    connection.cut("idle for connections.max.idle.ms");
+                }
+                Some(Verdict::Slow) => {
+                    shard.counters.connections_slow.add(1);
+                    tracing::info!(peer = %connection.peer, "closed: it does not take its answers");
+                    connection.cut("it did not take its answers");
+                }
+            }
+        }
+    }
+}
+
+fn judge(
+    connection: &Connection,
+    now: Monotonic,
+    idle: Option<Duration>,
+    stall: Duration,
+) -> Option<Verdict> {
+    if connection.closing.get().is_some() {
+        return None;
+    }
+    if let Some(since) = connection.sending_since.get() {
+        return (now.since(since) >= stall).then_some(Verdict::Slow);
+    }
+    let rested = now.since(connection.last_active.get());
+    let expired = idle.is_some_and(|idle| rested >= idle);
+    (expired && !connection.in_flight()).then_some(Verdict::Idle)
+}
