@@ -3,7 +3,6 @@
 //! Pure encoders and decoders. A decoder takes any bytes and answers with what is wrong and where;
 //! it never trusts a count, a length or an order.
 
-pub mod clean_marker;
 pub mod clean_shutdown;
 pub mod epoch_checkpoint;
 mod lines;

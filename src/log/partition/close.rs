@@ -3,8 +3,7 @@
 use std::rc::Rc;
 
 use crate::base::ids::Offset;
-use crate::log::format::clean_marker::LogEnd;
-use crate::log::format::names::Kind;
+use crate::log::format::names::{self, Kind};
 use crate::log::format::producer_snapshot;
 use crate::log::partition::Partition;
 use crate::log::partition::error::LogError;
@@ -12,13 +11,13 @@ use crate::log::partition::segment::{Mark, Segment};
 use crate::log::segment::{Access, Place};
 
 impl Partition {
-    /// Everything into the files at its exact length, with the side files that Kafka expects. After
-    /// the caller's flush of the file system the log is what the answer says. Nothing may be
-    /// appended any more, and everything must be durable in the journal.
+    /// Everything into the files at its exact length, with the side files that Kafka expects; all
+    /// of it is durable after the caller's flush of the file system. Nothing may be appended any
+    /// more, and everything must be durable in the journal.
     ///
     /// # Errors
     /// The system's: then no clean marker may be written.
-    pub async fn close_clean(self: &Rc<Self>) -> Result<LogEnd, LogError> {
+    pub async fn close_clean(self: &Rc<Self>) -> Result<(), LogError> {
         let _busy = self.acquire().await;
         self.settle_while_busy(true).await?;
         let (base, len, on_disk) = {
@@ -39,30 +38,35 @@ impl Partition {
             self.trim(base, len)?;
         }
         self.write_indexes(base).await?;
-        let (end, snapshot, position, crc, start) = {
+        let (end, snapshot) = {
             let state = self.state.borrow();
-            let active = state.active();
-            let last = active.last_batch;
-            (
-                active.end,
-                producer_snapshot::encode(&state.producers.to_snapshot()),
-                last.map_or(len, |batch| batch.position),
-                last.map_or(0, |batch| batch.crc),
-                state.log_start,
-            )
+            let snapshot = producer_snapshot::encode(&state.producers.to_snapshot());
+            (state.end(), snapshot)
         };
         self.write_side_file(self.path(end, Kind::Snapshot), &snapshot)?;
+        self.remove_old_snapshots(end)?;
         self.write_epochs()?;
         self.context.files.forget(self.id, base);
-        Ok(LogEnd {
-            key: self.key(),
-            segment: base,
-            len,
-            end,
-            start,
-            last_batch_position: position,
-            last_batch_crc: crc,
-        })
+        Ok(())
+    }
+
+    /// Snapshots of earlier stops: Kafka keeps those where segments begin and at the end.
+    fn remove_old_snapshots(&self, end: Offset) -> Result<(), LogError> {
+        let dir = self.dir();
+        let ring = &self.context.ring;
+        let entries = ring.read_dir(&dir).map_err(|source| LogError::Io {
+            path: dir.clone(),
+            source,
+        })?;
+        for entry in entries {
+            if let Some((base, Kind::Snapshot)) = names::parse_file(&entry.name)
+                && base != end
+                && self.state.borrow().index_of(base).is_none()
+            {
+                self.remove_if_there(dir.join(&entry.name))?;
+            }
+        }
+        Ok(())
     }
 
     /// Cuts the log back so that it ends before the batch at `to`, whose first offset is `end`. The

@@ -66,9 +66,10 @@ async fn write_files(
     let drained = state.drained();
     for segment in state.segments() {
         let found = logs.iter().find(|(base, _)| *base == segment.base);
-        let in_file = match segment.base == drained.segment {
-            true => drained.position,
-            false => 0,
+        let in_file = match segment.base.cmp(&drained.segment) {
+            std::cmp::Ordering::Less => segment.len,
+            std::cmp::Ordering::Equal => drained.position,
+            std::cmp::Ordering::Greater => 0,
         };
         let len = found.map_or(0, |(_, len)| *len);
         if len < in_file {
@@ -102,13 +103,16 @@ async fn write_files(
             file.set_len(segment.len).map_err(OpenError::io(&path))?;
         }
     }
+    let stale: Vec<Offset> = state.stale_indexes().collect();
     let newest = state.segments().last().map_or(Offset(0), |s| s.base);
     for entry in &files {
-        if let Some((base, _)) = names::parse_file(&entry.name)
-            && base > newest
-        {
+        let Some((base, kind)) = names::parse_file(&entry.name) else {
+            continue;
+        };
+        let index = matches!(kind, Kind::Index | Kind::TimeIndex);
+        if base > newest || (index && stale.contains(&base)) {
             let path = dir.join(&entry.name);
-            tracing::info!(path = %path.display(), "removing a segment that no ack covered");
+            tracing::info!(path = %path.display(), "removing a file that says nothing true of the log");
             ring.remove_file(&path).map_err(OpenError::io(&path))?;
         }
     }

@@ -1,9 +1,12 @@
 //! A clean stop: everything in the files at its exact length, and a base that says so.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::base::ids::Offset;
 use crate::log::append::StorageError;
+use crate::log::format::offset_checkpoint::{self, Entry};
 use crate::log::format::{clean_shutdown, meta_properties};
 use crate::log::journal::properties::{BASE_FILE, META_ASIDE};
 use crate::log::journal::table::{BlockBuilder, Record};
@@ -12,6 +15,7 @@ use crate::log::store::directory::Directory;
 use crate::log::store::journal::Journal;
 use crate::log::store::shard::{LogStore, StoreError};
 use crate::ring::Ring;
+use crate::ring::driver::OpenOptions;
 
 impl Journal {
     /// Waits until everything appended is durable, then ends the journal's tasks.
@@ -100,9 +104,45 @@ impl LogStore {
     }
 }
 
+/// Where Kafka expects each log to end, to be readable up to, and to start.
+fn write_checkpoints(ring: &Ring, path: &Path, records: &[Record]) -> io::Result<()> {
+    let mut ends = Vec::with_capacity(records.len());
+    let mut starts = Vec::new();
+    for record in records {
+        let Some(facts) = &record.facts else {
+            continue;
+        };
+        let entry = |offset| Entry {
+            topic: record.topic.clone(),
+            partition: record.key.partition,
+            offset,
+        };
+        ends.push(entry(facts.end()));
+        if facts.log_start > Offset(0) {
+            starts.push(entry(facts.log_start));
+        }
+    }
+    for (name, entries) in [
+        (offset_checkpoint::RECOVERY_POINT, &ends),
+        (offset_checkpoint::REPLICATION, &ends),
+        (offset_checkpoint::LOG_START, &starts),
+    ] {
+        let options = OpenOptions {
+            write: true,
+            create: true,
+            truncate: true,
+            ..OpenOptions::default()
+        };
+        ring.open(&path.join(name), options)?
+            .write_now(&offset_checkpoint::encode(entries), 0)?;
+    }
+    Ok(())
+}
+
 /// Flushes the file system, then says that all is there.
 async fn finish(ring: &Ring, directory: &Directory, records: Vec<Record>) -> io::Result<()> {
     let path = directory.path();
+    write_checkpoints(ring, path, &records)?;
     ring.sync_fs(path)?;
     let mut block = BlockBuilder::new();
     for record in &records {
