@@ -128,7 +128,15 @@ fn two_lanes() -> Suite {
     suite.case(
         "lanes_are_shown_to_clients_that_can_use_them",
         &[],
-        |stage| machine::lanes_are_shown_to_clients_that_can_use_them(stage, 2),
+        |stage| {
+            machine::lanes_are_shown_to_clients_that_can_use_them(
+                stage,
+                View {
+                    capable: 2,
+                    other: 1,
+                },
+            )
+        },
     );
     let java = [Kind::Java];
     suite.case(
