@@ -183,7 +183,9 @@ pub struct Batch {
 pub struct Scan {
     /// Whole batches, in order.
     pub batches: Vec<Batch>,
-    /// Where the last whole frame ends, from the beginning of the file.
+    /// Where the last whole frame begins, from the beginning of the file.
+    pub last: usize,
+    /// Where it ends; both are the header's end where there is none.
     pub end: usize,
     /// Bytes behind it, of a write that never finished.
     pub torn: usize,
@@ -195,12 +197,13 @@ pub struct Scan {
 /// For damage in the middle and for records that cannot be read.
 pub fn scan(bytes: &[u8], sequence: u64) -> Result<Scan, FrameError> {
     let mut batches = Vec::new();
-    let (mut at, mut last) = (HEADER_BYTES, sequence);
+    let (mut at, mut last, mut last_at) = (HEADER_BYTES, sequence, HEADER_BYTES);
     while let Some(found) = bytes.get(at..).and_then(frame) {
         if found.sequence != last + 1 {
             break;
         }
         last = found.sequence;
+        last_at = at;
         batches.push(Batch {
             sequence: last,
             records: records(&found, last)?,
@@ -222,6 +225,7 @@ pub fn scan(bytes: &[u8], sequence: u64) -> Result<Scan, FrameError> {
     Ok(Scan {
         batches,
         torn: bytes.len() - end,
+        last: last_at.min(end),
         end,
     })
 }

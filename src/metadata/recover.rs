@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::apply::{ApplyError, apply};
-use super::frame::{FileKind, FrameError, HEADER_BYTES, read_header, scan};
+use super::frame::{FileKind, FrameError, read_header, scan};
 use super::image::Image;
 use crate::base::config::BrokerConfig;
 
@@ -64,8 +64,16 @@ pub struct Recovered {
 pub enum LogState {
     /// Nothing is there: a new cluster.
     New,
-    /// Append at this byte, a multiple of 8; what stands behind it is dropped.
-    Append(u64),
+    /// Go on with it.
+    Append {
+        /// Where the last batch begins: it must be written again, since it may be in the page
+        /// cache alone, and clean there after a failed flush.
+        last: usize,
+        /// Where its bytes end.
+        end: usize,
+        /// Where the next batch goes, a multiple of 8; what stands behind `end` is dropped.
+        at: u64,
+    },
     /// Everything in it is in the snapshot, which goes further: begin a new one.
     Replace,
 }
@@ -125,7 +133,11 @@ pub fn recover(
         log: if last < image.sequence {
             LogState::Replace
         } else {
-            LogState::Append((scan.end.max(HEADER_BYTES) as u64).next_multiple_of(8))
+            LogState::Append {
+                last: scan.last,
+                end: scan.end,
+                at: (scan.end as u64).next_multiple_of(8),
+            }
         },
         torn: scan.torn,
         image,
@@ -156,7 +168,7 @@ fn replay_snapshot(image: &mut Image, bytes: &[u8]) -> Result<u64, RecoverError>
 #[cfg(test)]
 mod tests {
     use super::super::controller::{Draft, NewTopic};
-    use super::super::frame::{encode, header};
+    use super::super::frame::{HEADER_BYTES, encode, header};
     use super::super::record::Record;
     use super::super::snapshot;
     use super::*;
@@ -227,7 +239,12 @@ mod tests {
             // the zeros behind a frame may be missing
             assert!(n == whole || n == whole + 1, "cut at {cut}");
             assert!(same(&found.image, &images[n]), "cut at {cut}");
-            assert_eq!(found.log, LogState::Append(ends[n] as u64));
+            let LogState::Append { last, end, at } = found.log else {
+                panic!("the log goes on");
+            };
+            assert_eq!(at, ends[n] as u64);
+            assert_eq!(last, ends[n.saturating_sub(1)]);
+            assert!(end <= cut && end + 8 > ends[n]);
             // a second crash, in the write after recovery
             let mut again = bytes[..cut].to_vec();
             again.resize(ends[n], 0);

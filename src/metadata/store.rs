@@ -75,7 +75,7 @@ pub enum StoreError {
 }
 
 /// What a store is opened with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// The cluster that the directory belongs to, if that is known already; metadata of another one
     /// is refused.
@@ -84,6 +84,19 @@ pub struct StoreOptions {
     pub new_cluster_id: String,
     /// False where the directory holds data already: its metadata must be there then.
     pub may_create: bool,
+    /// Size of the log from which on a snapshot may replace it.
+    pub log_bytes_min: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions {
+            cluster_id: None,
+            new_cluster_id: String::new(),
+            may_create: true,
+            log_bytes_min: METADATA_LOG_BYTES_MIN,
+        }
+    }
 }
 
 /// The open metadata log. Its owner commits one batch after the other.
@@ -97,17 +110,24 @@ pub struct Store {
     sequence: u64,
     /// Log size at which the next snapshot is due.
     snapshot_due: u64,
+    log_bytes_min: u64,
     failed: bool,
 }
 
-fn read_if_there(ring: &Ring, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-    match ring.read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
+/// A file's bytes, flushed: what a killed process wrote last may be in the page cache alone, and
+/// nothing may rest on it that a power cut can take back.
+async fn read_if_there(ring: &Ring, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    let io = |error| StoreError::Io {
+        path: path.to_owned(),
+        error,
+    };
+    match open_file(ring, path) {
+        Ok(file) => {
+            file.sync_all().await.map_err(io)?;
+            Ok(Some(ring.read(path).map_err(io)?))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(StoreError::Io {
-            path: path.to_owned(),
-            error,
-        }),
+        Err(error) => Err(io(error)),
     }
 }
 
@@ -125,9 +145,16 @@ impl Store {
     ) -> Result<(Store, Image), StoreError> {
         let log_path = directory.join(LOG_NAME);
         let snapshot_path = directory.join(SNAPSHOT_NAME);
-        let log = read_if_there(ring, &log_path)?;
-        let snapshot = read_if_there(ring, &snapshot_path)?;
-        let found = recover(broker, snapshot.as_deref(), log.as_deref()).map_err(|error| {
+        // the names too: a log that replaced another must not vanish under what is appended to it
+        ring.sync_dir(directory)
+            .await
+            .map_err(|error| StoreError::Io {
+                path: directory.to_owned(),
+                error,
+            })?;
+        let bytes = read_if_there(ring, &log_path).await?;
+        let snapshot = read_if_there(ring, &snapshot_path).await?;
+        let found = recover(broker, snapshot.as_deref(), bytes.as_deref()).map_err(|error| {
             StoreError::Recover {
                 directory: directory.to_owned(),
                 error,
@@ -139,7 +166,7 @@ impl Store {
         };
         let mut image = found.image;
         let at = match found.log {
-            LogState::Append(at) => at,
+            LogState::Append { at, .. } => at,
             LogState::New if !options.may_create => {
                 return Err(StoreError::Missing {
                     directory: directory.to_owned(),
@@ -167,14 +194,14 @@ impl Store {
                 expected: expected.clone(),
             });
         }
-        let log = open_log(ring, &log_path).map_err(io)?;
+        let log = open_file(ring, &log_path).map_err(io)?;
         if found.torn > 0 {
             let torn = found.torn;
             tracing::warn!(torn, "dropped the metadata log's unfinished last write");
         }
-        if matches!(found.log, LogState::Append(_)) && log.len().map_err(io)? != at {
-            // what never finished, or the zeros behind the last frame
+        if let (LogState::Append { last, end, at }, Some(bytes)) = (found.log, bytes) {
             log.set_len(at).map_err(io)?;
+            log.write_now(&bytes[last..end], last as u64).map_err(io)?;
             log.sync_all().await.map_err(io)?;
         }
         let snapshot_bytes = snapshot.map_or(0, |bytes| bytes.len() as u64);
@@ -185,7 +212,8 @@ impl Store {
             log,
             at,
             sequence: image.sequence(),
-            snapshot_due: snapshot_due(snapshot_bytes),
+            snapshot_due: snapshot_due(options.log_bytes_min, snapshot_bytes),
+            log_bytes_min: options.log_bytes_min,
             failed: false,
         };
         Ok((store, image))
@@ -242,14 +270,14 @@ impl Store {
         }
         let first = header(FileKind::Log, image.sequence());
         let replaced = match self.ring.write_atomic(&self.log_path, &first).await {
-            Ok(()) => open_log(&self.ring, &self.log_path),
+            Ok(()) => open_file(&self.ring, &self.log_path),
             Err(error) => Err(error),
         };
         match replaced {
             Ok(log) => {
                 self.log = log;
                 self.at = first.len() as u64;
-                self.snapshot_due = snapshot_due(bytes.len() as u64);
+                self.snapshot_due = snapshot_due(self.log_bytes_min, bytes.len() as u64);
             }
             // either log may have the name now: writing on could be lost
             Err(error) => {
@@ -260,7 +288,7 @@ impl Store {
     }
 }
 
-fn open_log(ring: &Ring, path: &Path) -> io::Result<File> {
+fn open_file(ring: &Ring, path: &Path) -> io::Result<File> {
     ring.open(
         path,
         OpenOptions {
@@ -272,8 +300,8 @@ fn open_log(ring: &Ring, path: &Path) -> io::Result<File> {
 
 /// A log may grow to twice its snapshot: replaying it costs no more than the snapshot does, and a
 /// byte is written three times at most.
-fn snapshot_due(snapshot_bytes: u64) -> u64 {
-    METADATA_LOG_BYTES_MIN.max(snapshot_bytes.saturating_mul(2))
+fn snapshot_due(log_bytes_min: u64, snapshot_bytes: u64) -> u64 {
+    log_bytes_min.max(snapshot_bytes.saturating_mul(2))
 }
 
 fn found_cluster(empty: &Image, cluster_id: &str) -> (Image, Vec<u8>) {
@@ -284,3 +312,7 @@ fn found_cluster(empty: &Image, cluster_id: &str) -> (Image, Vec<u8>) {
     encode(&mut bytes, 1, &records);
     (image, bytes)
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
