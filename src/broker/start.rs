@@ -227,6 +227,7 @@ async fn open(ctx: &ShardContext) -> Result<(Store, Arc<Image>, Bound), StartErr
         cluster_id: ctx.config.cluster_id.clone(),
         new_cluster_id: Uuid::from_random(ring.random(), ring.random()).to_string(),
         may_create: true,
+        ..StoreOptions::default()
     };
     let (store, image) = Store::open(ring, &ctx.config.log.dirs[0], &ctx.config, &options).await?;
     let bound = bind(ctx)?;
