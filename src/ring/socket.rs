@@ -1,12 +1,14 @@
 //! Listening, connecting, receiving and sending.
 
+use std::cell::Cell;
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::buf::BufMut;
-use super::driver::{Chain, Descriptor, Op, Residency};
+use super::driver::{Chain, Descriptor, Op, OpId, Residency};
 use super::executor::Ring;
 use super::file::File;
 
@@ -22,6 +24,10 @@ const SEND_FILE_BURST: u32 = 4;
 pub struct Listener {
     ring: Ring,
     descriptor: Descriptor,
+    /// The accept in flight. It stays when the future that waits for it goes: a cancelled accept can
+    /// swallow the kernel's wake-up for the one after it (waiters on a listening socket are woken one at
+    /// a time, and a cancelled one still counts until its turn).
+    accept: Cell<Option<OpId>>,
 }
 
 /// A connection.
@@ -46,6 +52,7 @@ impl Ring {
         Ok(Listener {
             ring: self.clone(),
             descriptor: self.driver().listen(addr, backlog)?,
+            accept: Cell::new(None),
         })
     }
 
@@ -66,10 +73,19 @@ impl Ring {
 }
 
 impl Listener {
-    /// Waits for a connection.
+    /// Waits for a connection. One task at a time waits; no connection is lost when it gives up.
     pub async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
-        let listener = self.descriptor.clone();
-        let raw = self.ring.op(Op::Accept { listener }).await.0?;
+        let (raw, _) = poll_fn(|cx| {
+            let id = self.accept.get().unwrap_or_else(|| {
+                let listener = self.descriptor.clone();
+                self.ring.begin(Op::Accept { listener })
+            });
+            let end = self.ring.poll_op(id, cx);
+            self.accept.set(end.is_pending().then_some(id));
+            end
+        })
+        .await;
+        let raw = raw?;
         let descriptor = self.ring.driver().adopt(raw as i32);
         self.ring.driver().tune_socket(&descriptor, None, None)?;
         let peer = self.ring.driver().peer_addr(&descriptor)?;
@@ -79,6 +95,14 @@ impl Listener {
     /// The address it listens on.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.ring.driver().local_addr(&self.descriptor)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(id) = self.accept.take() {
+            self.ring.abandon(id);
+        }
     }
 }
 

@@ -131,13 +131,32 @@ impl Ring {
     /// Hands an operation to the driver. Dropping the future asks for an early end; the driver
     /// keeps the operation's buffers until that has come.
     pub(crate) fn op(&self, op: Op) -> OpFuture<'_> {
-        let id = self.0.ops.begin();
-        self.0.driver.submit(id, op);
         OpFuture {
             inner: &self.0,
-            id,
+            id: self.begin(op),
             taken: false,
         }
+    }
+
+    /// Hands an operation to the driver that outlives the future that waits for it. Its owner owes
+    /// a [`Ring::poll_op`] that ends, or a [`Ring::abandon`].
+    pub(crate) fn begin(&self, op: Op) -> OpId {
+        let id = self.0.ops.begin();
+        self.0.driver.submit(id, op);
+        id
+    }
+
+    /// The end of an operation of [`Ring::begin`].
+    pub(crate) fn poll_op(&self, id: OpId, cx: &mut Context<'_>) -> Poll<(io::Result<u32>, Op)> {
+        match self.0.ops.poll(id, cx.waker()) {
+            Some(end) => Poll::Ready(end),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Asks for an early end of an operation of [`Ring::begin`] that nobody waits for any more.
+    pub(crate) fn abandon(&self, id: OpId) {
+        self.0.abandon(id);
     }
 
     /// Has `poller` looked at once a turn, for as long as it lives.
@@ -161,6 +180,12 @@ impl Inner {
         if let (Ok(raw), Op::Accept { .. }) = (result, &op) {
             // A connection that nobody will serve: closed.
             drop(self.driver.adopt(raw as i32));
+        }
+    }
+
+    fn abandon(&self, id: OpId) {
+        if let Some(left) = self.ops.abandon(id, &*self.driver) {
+            self.discard(left);
         }
     }
 }
@@ -188,11 +213,8 @@ impl Future for OpFuture<'_> {
 
 impl Drop for OpFuture<'_> {
     fn drop(&mut self) {
-        if self.taken {
-            return;
-        }
-        if let Some(left) = self.inner.ops.abandon(self.id, &*self.inner.driver) {
-            self.inner.discard(left);
+        if !self.taken {
+            self.inner.abandon(self.id);
         }
     }
 }

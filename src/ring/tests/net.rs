@@ -146,19 +146,36 @@ fn a_given_up_receive_keeps_its_buffer_until_the_kernel_lets_go_and_loses_no_bud
 }
 
 #[test]
-fn an_accept_that_was_given_up_leaves_no_connection_open() {
+fn an_accept_that_was_given_up_loses_no_connection() {
     on_ring(|ring| async move {
         let (listener, addr) = local(&ring);
         for _ in 0..20 {
             let accept = listener.accept();
             let given_up = ring.timeout(Duration::from_millis(1), accept).await;
             assert!(given_up.is_err());
+            let ring2 = ring.clone();
+            let client = ring.spawn(async move { ring2.connect(addr).await.unwrap() });
+            let (server, _) = listener.accept().await.unwrap();
+            drop(server);
+            assert_eq!(drain(&ring, &client.await).await, b"");
         }
-        let ring2 = ring.clone();
-        let client = ring.spawn(async move { ring2.connect(addr).await.unwrap() });
-        let (server, _) = listener.accept().await.unwrap();
-        drop(server);
-        assert_eq!(drain(&ring, &client.await).await, b"");
+    });
+}
+
+#[test]
+fn a_listener_that_goes_while_it_accepts_is_closed() {
+    on_ring(|ring| async move {
+        let (listener, addr) = local(&ring);
+        let accept = listener.accept();
+        assert!(
+            ring.timeout(Duration::from_millis(1), accept)
+                .await
+                .is_err()
+        );
+        drop(listener);
+        while ring.connect(addr).await.is_ok() {
+            ring.yield_now().await;
+        }
     });
 }
 

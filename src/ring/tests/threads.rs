@@ -184,17 +184,19 @@ fn a_parcel_that_nobody_takes_closes_its_connection() {
 #[test]
 fn signals_arrive_as_a_stream() {
     use crate::ring::process::{Signals, block_signals};
-    use nix::sys::pthread::{pthread_kill, pthread_self};
-    use nix::sys::signal::Signal;
+    use nix::sys::signal::{Signal, raise};
     on_ring(|ring| async move {
         let wanted = [Signal::SIGUSR1, Signal::SIGUSR2];
         block_signals(&wanted).unwrap();
         let signals = Signals::new(&ring, &wanted).unwrap();
-        let me = pthread_self();
-        let sender = thread::spawn(move || pthread_kill(me, Signal::SIGUSR2).unwrap());
+        let ring2 = ring.clone();
+        let sender = ring.spawn(async move {
+            ring2.yield_now().await;
+            raise(Signal::SIGUSR2).unwrap();
+        });
         assert_eq!(signals.next().await.unwrap(), Signal::SIGUSR2);
-        sender.join().unwrap();
-        pthread_kill(me, Signal::SIGUSR1).unwrap();
+        sender.await;
+        raise(Signal::SIGUSR1).unwrap();
         assert_eq!(signals.next().await.unwrap(), Signal::SIGUSR1);
     });
 }
