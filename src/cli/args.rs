@@ -1,5 +1,6 @@
 //! The arguments of all subcommands.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -42,7 +43,10 @@ pub enum Color {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a broker
-    Serve(Serve),
+    ///
+    /// Without a file it listens on 127.0.0.1:9092, keeps its data in ./data, and uses every core.
+    /// SIGTERM and SIGINT stop it (a second one at once); SIGUSR1 logs more, SIGUSR2 less.
+    Serve(Box<Serve>),
     /// Make, list, describe and delete topics
     Topic {
         #[command(flatten)]
@@ -54,6 +58,11 @@ pub enum Command {
     Produce(Produce),
     /// Write the records of a topic to standard output
     Consume(Consume),
+    /// Look into the files of a log
+    Log {
+        #[command(subcommand)]
+        action: LogAction,
+    },
     /// The properties that can be set
     Config {
         #[command(subcommand)]
@@ -63,11 +72,33 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// A server.properties to read
-    pub config: Option<std::path::PathBuf>,
-    /// A property, over what the file says; more than one may be given
-    #[arg(short, long = "override", value_name = "KEY=VALUE")]
+    /// A server.properties, as Kafka reads it
+    #[arg(value_name = "SERVER.PROPERTIES", conflicts_with = "config")]
+    pub file: Option<PathBuf>,
+    /// The same
+    #[arg(long, value_name = "FILE", env = "CORELANE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Set a property, over file and environment; may be given again
+    #[arg(long = "override", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
+    /// Where to listen: host:port, :port, port, or NAME://host:port [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub listen: Vec<String>,
+    /// Data directories [default: ./data]
+    #[arg(long, value_name = "DIRECTORY", value_delimiter = ',')]
+    pub data: Vec<PathBuf>,
+    /// Cores, a shard each: all, a number, or a list as in 0,2-5 ("0," is core 0 alone)
+    #[arg(long)]
+    pub cores: Option<String>,
+    /// This machine's id in the cluster
+    #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
+    pub node_id: Option<i32>,
+    /// What an ack means: group (on the disk) or interval (with the kernel)
+    #[arg(long, value_name = "POLICY")]
+    pub flush_policy: Option<String>,
+    /// error, warn, info, debug, trace, or target=level pairs [default: info]
+    #[arg(long, value_name = "LEVEL", env = "CORELANE_LOG")]
+    pub log_level: Option<String>,
 }
 
 /// Which broker to talk to.
@@ -80,11 +111,12 @@ pub struct Broker {
         value_name = "HOST:PORT",
         env = "CORELANE_BOOTSTRAP",
         default_value = "127.0.0.1:9092",
-        value_delimiter = ','
+        value_delimiter = ',',
+        global = true
     )]
     pub bootstrap: Vec<String>,
     /// Give up after so many seconds without an answer
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, global = true)]
     pub timeout: Duration,
 }
 
@@ -214,6 +246,20 @@ impl std::str::FromStr for StartOffset {
             },
         }
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LogAction {
+    /// Show what files hold: segments, indexes, snapshots, checkpoints (ours and Kafka's), journals
+    ///
+    /// Ends with code 1 if a file has a problem.
+    Dump {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Show records too, not only batches
+        #[arg(short, long)]
+        records: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,7 @@ mod args;
 mod client;
 mod config;
 mod consume;
+mod dump;
 mod output;
 mod payload;
 mod produce;

@@ -37,7 +37,7 @@ pub fn run(options: &Produce, output: &Output) -> anyhow::Result<()> {
     let mut cluster = Cluster::open(&options.broker.bootstrap, options.broker.timeout)?;
     let topic = wait_for_topic(&mut cluster, &options.topic, options.broker.timeout)?;
     let producer = match options.acks {
-        Acks::All => producer_id(&mut cluster)?,
+        Acks::All => producer_id(&mut cluster, options.broker.timeout)?,
         _ => None,
     };
     let mut sender = Sender::new(cluster, topic, options, producer);
@@ -166,23 +166,34 @@ fn wait_for_topic(
 }
 
 /// An id that lets the broker drop what was sent twice; none where it hands out none.
-fn producer_id(cluster: &mut Cluster) -> anyhow::Result<Option<(ProducerId, i16)>> {
-    let connection = cluster.controller()?;
-    // from version 4 on, the answer of a fenced producer is another one
-    let Ok(version) = connection.version::<InitProducerIdRequest<'_>>(4) else {
-        return Ok(None);
-    };
-    let request = InitProducerIdRequest {
-        transactional_id: None,
-        transaction_timeout_ms: 60_000,
-        ..Default::default()
-    };
-    let answer: InitProducerIdResponse = connection.call(&request, version)?;
-    ClientError::check(answer.error_code, None, || "a producer id".into())?;
-    Ok(Some((
-        ProducerId(answer.producer_id),
-        answer.producer_epoch,
-    )))
+fn producer_id(
+    cluster: &mut Cluster,
+    timeout: Duration,
+) -> Result<Option<(ProducerId, i16)>, ClientError> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let connection = cluster.controller()?;
+        let Ok(version) = connection.version::<InitProducerIdRequest<'_>>(i16::MAX) else {
+            return Ok(None);
+        };
+        let request = InitProducerIdRequest {
+            transactional_id: None,
+            transaction_timeout_ms: 60_000,
+            ..Default::default()
+        };
+        let answer: InitProducerIdResponse = connection.call(&request, version)?;
+        match ClientError::check(answer.error_code, None, || "a producer id".into()) {
+            Ok(()) => {
+                let id = ProducerId(answer.producer_id);
+                return Ok(Some((id, answer.producer_epoch)));
+            }
+            // a broker that has just started may not have a block of them yet
+            Err(error) if error.is_retriable() && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(100));
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn place(

@@ -7,7 +7,12 @@ use clap::Parser;
 
 use crate::cli::args::{Arguments, Command};
 use crate::cli::output::Output;
-use crate::cli::{config, consume, produce, serve, topic};
+use crate::cli::{config, consume, dump, produce, serve, topic};
+
+/// Wrong usage that is seen only after the arguments were read: a configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
 
 /// Runs the command line. 0: done; 1: failed; 2: wrong usage.
 pub fn run() -> ExitCode {
@@ -21,10 +26,11 @@ pub fn run() -> ExitCode {
     };
     let output = Output::new(arguments.common.json, arguments.common.color);
     let result = match arguments.command {
-        Command::Serve(options) => serve::run(options),
+        Command::Serve(options) => serve::run(&options, &output),
         Command::Topic { broker, action } => topic::run(&broker, action, &output),
         Command::Produce(options) => produce::run(&options, &output),
         Command::Consume(options) => consume::run(&options, &output),
+        Command::Log { action } => dump::run(action, &output),
         Command::Config { action } => config::run(action, &output),
     };
     match result {
@@ -33,7 +39,10 @@ pub fn run() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output.error(&error);
-            ExitCode::FAILURE
+            match error.downcast_ref::<Usage>() {
+                Some(_) => ExitCode::from(2),
+                None => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod append;
 pub mod cache;
 pub mod commit;
+pub mod dump;
 pub mod epochs;
 pub mod format;
 pub mod journal;

@@ -1,0 +1,51 @@
+//! `corelane serve`: the broker.
+
+mod banner;
+mod disk;
+mod logs;
+mod settings;
+mod shards;
+mod signals;
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::broker::start::StopFlag;
+use crate::cli::args::Serve;
+use crate::cli::output::Output;
+use crate::ring::process::raise_open_files;
+use crate::ring::uring::probe;
+
+/// Open files that are asked for: connections, segments, journals.
+const OPEN_FILES: u64 = 1 << 20;
+
+/// Runs a broker until a signal, or until it fails.
+pub fn run(options: &Serve, output: &Output) -> anyhow::Result<()> {
+    let loaded = settings::load(options)?;
+    // before the first thread: all inherit the mask
+    let signals = signals::block().context("signals can't be blocked")?;
+    let logs = logs::start(options.log_level.as_deref())?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    probe()?;
+    let files = raise_open_files(OPEN_FILES).context("the limit of open files can't be read")?;
+    if files < 65_536 {
+        tracing::warn!("only {files} files may be open at once; raise it with `ulimit -n`");
+    }
+    let config = Arc::new(loaded.config);
+    let cores = shards::cores(&config)?;
+    let stop = StopFlag::default();
+    signals.watch(stop.clone(), logs)?;
+    let banner = banner::Banner::new(&config, &cores, output);
+    let on_started = move |started: &crate::broker::start::Started| {
+        // whoever started us may have closed its end: that is no reason to stop
+        let _ = io::stdout().write_all(banner.text(started).as_bytes());
+        let _ = io::stdout().flush();
+    };
+    shards::run(&config, &cores, &stop, Box::new(on_started))?;
+    tracing::info!("stopped cleanly");
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! A pinned thread for each shard.
+
+use std::fs;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+
+use crate::base::config::{BrokerConfig, Cores, Size};
+use crate::base::ids::ShardId;
+use crate::broker::counters::Counters;
+use crate::broker::message::Message;
+use crate::broker::start::{ShardContext, StartError, Started, StopFlag, run_shard};
+use crate::cli::run::Usage;
+use crate::ring::affinity;
+use crate::ring::driver::{Doorbell, Driver};
+use crate::ring::mailbox::{Mailbox, mesh};
+use crate::ring::uring::UringDriver;
+use crate::ring::{Executor, ExecutorOptions};
+
+/// Messages that may lie in the mailbox of one pair of shards.
+const MAILBOX_SLOTS: usize = 1024;
+/// Least and most memory of the machine's buffers where the configuration says nothing.
+const MEMORY_MIN: u64 = 128 << 20;
+const MEMORY_MAX: u64 = 64 << 30;
+/// The part of the memory that they take: the page cache does the rest.
+const MEMORY_SHARE: u64 = 4;
+
+type Bells = Vec<Arc<dyn Doorbell>>;
+/// Called once, on shard 0.
+pub type OnStarted = Box<dyn FnOnce(&Started) + Send>;
+
+/// The cores that shards run on.
+pub fn cores(config: &BrokerConfig) -> anyhow::Result<Vec<usize>> {
+    let allowed = affinity::allowed_cores().context("the cores can't be listed")?;
+    let shown = || numbers(&allowed);
+    match &config.cores {
+        Cores::All => Ok(allowed),
+        Cores::Count(n) if *n <= allowed.len() => Ok(allowed[..*n].to_vec()),
+        Cores::Count(n) => bail!(Usage(format!(
+            "corelane.cores={n}: this process may use only {} ({})",
+            allowed.len(),
+            shown()
+        ))),
+        Cores::List(list) => match list.iter().find(|core| !allowed.contains(core)) {
+            None => Ok(list.clone()),
+            Some(core) => bail!(Usage(format!(
+                "corelane.cores: core {core} is none that this process may use ({})",
+                shown()
+            ))),
+        },
+    }
+}
+
+/// Numbers as short as they can be written: `0-3,8`.
+pub fn numbers(list: &[usize]) -> String {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for n in list {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == *n => *last = *n,
+            _ => runs.push((*n, *n)),
+        }
+    }
+    let text = |(first, last): &(usize, usize)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    runs.iter().map(text).collect::<Vec<_>>().join(",")
+}
+
+/// Runs the shards until they have stopped, or one has failed.
+pub fn run(
+    config: &Arc<BrokerConfig>,
+    cores: &[usize],
+    stop: &StopFlag,
+    on_started: OnStarted,
+) -> anyhow::Result<()> {
+    let shards = u16::try_from(cores.len()).context("too many cores")?;
+    let memory = memory(config.memory) / u64::from(shards);
+    let mut bells = Vec::new();
+    let mut go = Vec::new();
+    let mut threads = Vec::new();
+    let mut on_started = Some(on_started);
+    let mailboxes = mesh::<Message>(cores.len(), MAILBOX_SLOTS);
+    for (mailbox, core) in mailboxes.into_iter().zip(cores) {
+        let (bell_to, bell_from) = channel();
+        let (bells_to, bells_from) = channel();
+        let shard = Shard {
+            core: *core,
+            shards,
+            memory: usize::try_from(memory).unwrap_or(usize::MAX),
+            config: config.clone(),
+            stop: stop.clone(),
+            on_started: on_started.take(),
+        };
+        let thread = thread::Builder::new().name(format!("shard-{core}"));
+        threads.push(thread.spawn(move || {
+            let ended = shard.run(mailbox, &bell_to, &bells_from);
+            (bell_to, ended)
+        })?);
+        // a shard that can't start says why instead
+        bells.push(bell_from.recv().context("a shard did not start")??);
+        go.push(bells_to);
+    }
+    for to in go {
+        // one that is gone already tells why when it is joined
+        let _ = to.send(bells.clone());
+    }
+    let mut failed: Option<anyhow::Error> = None;
+    for thread in threads {
+        let error = match thread.join() {
+            Ok((_, Ok(()))) => continue,
+            // told by the shard that failed
+            Ok((_, Err(StartError::Aborted))) => continue,
+            Ok((_, Err(error))) => error.into(),
+            Err(_) => anyhow!("a shard panicked"),
+        };
+        stop.stop();
+        failed.get_or_insert(error);
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+struct Shard {
+    core: usize,
+    shards: u16,
+    memory: usize,
+    config: Arc<BrokerConfig>,
+    stop: StopFlag,
+    on_started: Option<OnStarted>,
+}
+
+impl Shard {
+    fn driver(&self) -> anyhow::Result<UringDriver> {
+        affinity::pin(self.core)
+            .with_context(|| format!("a thread can't be kept on core {}", self.core))?;
+        Ok(UringDriver::new()?)
+    }
+
+    fn run(
+        self,
+        mailbox: Mailbox<Message>,
+        bell: &Sender<anyhow::Result<Arc<dyn Doorbell>>>,
+        bells: &Receiver<Bells>,
+    ) -> Result<(), StartError> {
+        let driver = match self.driver() {
+            Ok(driver) => Rc::new(driver),
+            Err(error) => {
+                let _ = bell.send(Err(error));
+                return Err(StartError::Aborted);
+            }
+        };
+        let _ = bell.send(Ok(driver.doorbell()));
+        let Ok(bells) = bells.recv() else {
+            return Err(StartError::Aborted);
+        };
+        let options = ExecutorOptions {
+            arena_bytes: self.memory,
+            poll: Duration::from_micros(self.config.poll_us.into()),
+        };
+        let shard: ShardId = mailbox.shard();
+        let mut executor = Executor::with_options(driver, shard, options);
+        let ring = executor.ring();
+        let post = mailbox.open(&ring, bells);
+        executor.block_on(run_shard(ShardContext {
+            ring,
+            shards: self.shards,
+            config: self.config,
+            post,
+            counters: Arc::new(Counters::default()),
+            stop: self.stop,
+            on_started: self
+                .on_started
+                .map(|run| -> Box<dyn FnOnce(&Started)> { run }),
+        }))
+    }
+}
+
+/// Bytes of memory for the whole machine's shards.
+fn memory(configured: Size) -> u64 {
+    match configured {
+        Size::Bytes(bytes) => bytes,
+        Size::Auto => (machine_memory() / MEMORY_SHARE).clamp(MEMORY_MIN, MEMORY_MAX),
+    }
+}
+
+/// What the machine has, or the cgroup allows.
+fn machine_memory() -> u64 {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let total = read("/proc/meminfo")
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
+        .map_or(0, |kib| kib << 10);
+    let limit = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ]
+    .into_iter()
+    .find_map(|path| read(path).trim().parse::<u64>().ok());
+    limit.map_or(total, |limit| limit.min(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_numbers_are_short() {
+        assert_eq!(numbers(&[0, 1, 2, 5, 7, 8]), "0-2,5,7-8");
+        assert_eq!(numbers(&[3]), "3");
+        assert_eq!(numbers(&[]), "");
+    }
+}
