@@ -40,6 +40,7 @@ impl Replay {
     }
 
     fn record(&mut self, journal: Option<usize>, record: Record) {
+        tracing::trace!(?journal, key = %record.key.partition, facts = ?record.facts, "record");
         let newer = self
             .partitions
             .get(&record.key)
@@ -95,6 +96,7 @@ impl Replay {
     }
 
     fn item(&mut self, journal: usize, sequence: u64, item: &Item, data: &[u8], now_ms: i64) {
+        tracing::trace!(sequence, key = %item.key.partition, kind = ?item.kind, segment = item.segment.0, position = item.position, len = item.len, base = item.base_offset.0, last = item.last_offset.0, durable = item.durable_position, "item");
         if self.dropped.contains_key(&item.key) {
             return;
         }

@@ -284,12 +284,13 @@ impl LogStore {
         let mut made = Vec::with_capacity(many.len());
         let mut tickets: Vec<Ticket> = Vec::new();
         for new in many {
+            let directory = self.emptiest()?;
+            let journal = self.journal(directory, &new.config).await?;
+            // from here to the end of its making nothing waits: nobody makes it a second time
             if let Some(there) = self.partition(&new.key) {
                 made.push(there);
                 continue;
             }
-            let directory = self.emptiest()?;
-            let journal = self.journal(directory, &new.config).await?;
             let dir = self.directories[directory]
                 .path()
                 .join(names::partition_dir(&new.topic, new.key.partition));

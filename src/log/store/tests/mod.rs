@@ -3,3 +3,4 @@
 mod basics;
 mod crashes;
 mod harness;
+mod model;
