@@ -11,7 +11,7 @@ use crate::broker::connection::outbox::{Answer, Durability};
 use crate::broker::counters::Stage;
 use crate::broker::message::Reply;
 use crate::broker::shard::Shard;
-use crate::broker::storage::Ticket;
+use crate::log::Ticket;
 use crate::log::StorageError;
 use crate::log::partition::Part;
 use crate::ring::Socket;
