@@ -2,5 +2,6 @@
 
 mod basics;
 mod crashes;
+mod damage;
 mod harness;
 mod model;
