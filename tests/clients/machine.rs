@@ -68,7 +68,7 @@ pub fn kafka_topics_manages_topics(stage: &mut Stage) -> Result<()> {
     };
     refused(&["--create", "--topic", "by-tool"], "already exists")?;
     let three = ["--create", "--topic", "three", "--replication-factor", "3"];
-    refused(&three, "eplication")?;
+    refused(&three, "eplicat")?;
 
     ok(&["--delete", "--topic", "by-tool"])?;
     ensure!(
