@@ -5,3 +5,5 @@ mod crashes;
 mod damage;
 mod harness;
 mod model;
+mod shards;
+mod space;
