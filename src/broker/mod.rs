@@ -30,4 +30,5 @@ pub mod session;
 pub mod shard;
 pub mod stages;
 pub mod start;
+pub mod storage;
 pub mod sweep;

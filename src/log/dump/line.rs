@@ -68,8 +68,7 @@ from! {
 }
 
 impl Line {
-    /// A thing of that kind.
-    pub fn new(kind: &'static str) -> Line {
+    pub(super) fn new(kind: &'static str) -> Line {
         Line {
             kind,
             fields: Vec::new(),
@@ -78,23 +77,17 @@ impl Line {
         }
     }
 
-    /// Adds a field.
-    #[must_use]
-    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Line {
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<Value>) -> Line {
         self.fields.push((name, value.into()));
         self
     }
 
-    /// Puts it inside of what came before.
-    #[must_use]
-    pub fn nested(mut self) -> Line {
+    pub(super) fn nested(mut self) -> Line {
         self.nested = true;
         self
     }
 
-    /// Says what is wrong with it.
-    #[must_use]
-    pub fn wrong(mut self, problem: impl fmt::Display) -> Line {
+    pub(super) fn wrong(mut self, problem: impl fmt::Display) -> Line {
         self.problem = Some(problem.to_string());
         self
     }

@@ -44,45 +44,63 @@ impl Partition {
             (state.end(), snapshot)
         };
         self.write_side_file(self.path(end, Kind::Snapshot), &snapshot)?;
-        self.remove_old_snapshots(end)?;
+        let bases: Vec<Offset> = {
+            let state = self.state.borrow();
+            state.segments.iter().map(|segment| segment.base).collect()
+        };
+        // Kafka keeps snapshots where segments begin and at the end
+        self.remove_snapshots(|base| base != end && !bases.contains(&base))?;
+        self.replace_missing_indexes(&bases).await?;
         self.write_epochs()?;
         self.context.files.forget(self.id, base);
         Ok(())
     }
 
-    /// Snapshots of earlier stops: Kafka keeps those where segments begin and at the end.
-    fn remove_old_snapshots(&self, end: Offset) -> Result<(), LogError> {
+    fn names(&self) -> Result<Vec<(Offset, Kind)>, LogError> {
         let dir = self.dir();
-        let ring = &self.context.ring;
-        let entries = ring.read_dir(&dir).map_err(|source| LogError::Io {
-            path: dir.clone(),
-            source,
-        })?;
-        for entry in entries {
-            if let Some((base, Kind::Snapshot)) = names::parse_file(&entry.name)
-                && base != end
-                && self.state.borrow().index_of(base).is_none()
-            {
-                self.remove_if_there(dir.join(&entry.name))?;
+        let entries = self.context.ring.read_dir(&dir);
+        let entries = entries.map_err(|source| LogError::Io { path: dir, source })?;
+        let names = entries.iter().map(|entry| names::parse_file(&entry.name));
+        Ok(names.flatten().collect())
+    }
+
+    fn remove_snapshots(&self, unwanted: impl Fn(Offset) -> bool) -> Result<(), LogError> {
+        for (base, kind) in self.names()? {
+            if kind == Kind::Snapshot && unwanted(base) {
+                self.remove_if_there(self.path(base, kind))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A recovery removed indexes that were stale.
+    async fn replace_missing_indexes(&self, bases: &[Offset]) -> Result<(), LogError> {
+        let names = self.names()?;
+        let has = |base, kind| names.contains(&(base, kind));
+        for base in bases {
+            if !has(*base, Kind::Index) || !has(*base, Kind::TimeIndex) {
+                let index = self.rebuild_index(*base).await?;
+                let (offsets, times) = index.to_files();
+                self.write_side_file(self.path(*base, Kind::Index), &offsets)?;
+                self.write_side_file(self.path(*base, Kind::TimeIndex), &times)?;
             }
         }
         Ok(())
     }
 
     /// Cuts the log back so that it ends before the batch at `to`, whose first offset is `end`. The
-    /// journal has flushed the cut already. Answers false if producer state was lost with it, which
-    /// must then be rebuilt from the log.
+    /// journal has flushed the cut already.
     ///
     /// # Errors
     /// The system's: the files may be longer than the log then, as after a kill in between.
-    pub async fn truncate(self: &Rc<Self>, to: Place, end: Offset) -> Result<bool, LogError> {
+    pub async fn truncate(self: &Rc<Self>, to: Place, end: Offset) -> Result<(), LogError> {
         let _busy = self.acquire().await;
         if to >= self.end_place() {
-            return Ok(true);
+            return Ok(());
         }
         let arena = self.context.ring.arena();
         let mut gone: Vec<Offset> = Vec::new();
-        let whole = {
+        {
             let mut state = self.state.borrow_mut();
             state.cuts += 1;
             state.next = None;
@@ -115,21 +133,20 @@ impl Partition {
             if let Some(index) = &mut active.index {
                 Rc::make_mut(index).truncate(end, to.position);
             }
-            let whole = state.producers.truncate_end(end);
+            state.producers.truncate_end(end);
             state.epochs.truncate_end(end);
             state.log_start = state.log_start.min(end);
             state.durable = state.durable.min(to);
             state.durable_end = state.durable_end.min(end);
-            whole
-        };
+        }
         self.note_end();
         for base in gone {
             self.context.files.forget(self.id, base);
             self.context.indexes.borrow_mut().remove(&(self.id, base));
             self.remove_side_files(base)?;
             self.remove_if_there(self.path(base, Kind::Log))?;
-            self.remove_if_there(self.path(base, Kind::Snapshot))?;
         }
+        self.remove_snapshots(|base| base > end)?;
         self.context
             .indexes
             .borrow_mut()
@@ -140,7 +157,6 @@ impl Partition {
             let drained = self.state.borrow().active().drained;
             self.trim(to.segment, drained)?;
         }
-        self.recall().await?;
-        Ok(whole)
+        self.recall().await
     }
 }

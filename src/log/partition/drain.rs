@@ -79,7 +79,8 @@ impl Partition {
     pub fn drainable_bytes(&self) -> u64 {
         let state = self.state.borrow();
         let limit = state.durable;
-        let pages = state.segments.iter().map(|segment| {
+        let unfinished = state.segments.range(state.first_unfinished()..);
+        let pages = unfinished.map(|segment| {
             let upto = if limit.segment == segment.base {
                 limit.position
             } else if limit.segment > segment.base {
@@ -95,11 +96,11 @@ impl Partition {
     /// A sealed segment waits for its last partial page: [`Partition::settle_sealed`].
     pub fn needs_settle(&self) -> bool {
         let state = self.state.borrow();
-        state.segments.len() > 1
-            && state.segments.iter().any(|segment| {
-                segment.base < state.durable.segment
-                    && (segment.undrained() > 0 || segment.snapshot.is_some())
-            })
+        let mut unfinished = state.segments.range(state.first_unfinished()..);
+        unfinished.any(|segment| {
+            segment.base < state.durable.segment
+                && (segment.undrained() > 0 || segment.snapshot.is_some())
+        })
     }
 
     /// Writes whole pages of the oldest segment that has some, at most `max_bytes` of them, and
@@ -172,7 +173,10 @@ impl Partition {
             DrainLimit::Durable => state.durable,
             DrainLimit::Through(place) => place,
         };
-        for segment in &state.segments {
+        if self.is_gone() {
+            return None; // its directory's name may be another's by now
+        }
+        for segment in state.segments.range(state.first_unfinished()..) {
             let upto = if limit.segment == segment.base {
                 limit.position
             } else if limit.segment > segment.base {
@@ -259,8 +263,8 @@ impl Partition {
         let mut dirty = Dirty::default();
         let mut state = self.state.borrow_mut();
         let mut bases: SmallVec<[Offset; 2]> = SmallVec::new();
-        // dirty segments are near the end: sealed ones are clean once settled
-        for segment in state.segments.iter_mut() {
+        let first = state.first_unfinished();
+        for segment in state.segments.range_mut(first..) {
             if std::mem::take(&mut segment.dirty) {
                 bases.push(segment.base);
             }
@@ -270,7 +274,13 @@ impl Partition {
         }
         drop(state);
         for base in bases {
-            dirty.files.push(self.open_file(base, Access::Drain)?);
+            // the one that was written, if it is still open: it hears of errors
+            let files = &self.context.files;
+            let file = match files.get(self.id, base, Access::Drain) {
+                Some(file) => file,
+                None => self.open_file(base, Access::Read)?,
+            };
+            dirty.files.push(file);
         }
         Ok(dirty)
     }
@@ -303,15 +313,15 @@ impl Partition {
             let active = state.active().base;
             let bases = state
                 .segments
-                .iter()
-                .filter(|segment| segment.undrained() > 0 || segment.snapshot.is_some())
+                .range(state.first_unfinished()..)
+                .filter(|segment| !segment.is_finished())
                 .map(|segment| segment.base)
                 .filter(|base| with_active || *base != active)
                 .collect();
             (state.durable, bases)
         };
         for base in bases {
-            if base > limit.segment {
+            if base > limit.segment || self.is_gone() {
                 break;
             }
             self.settle_segment(base, limit).await?;
@@ -340,12 +350,13 @@ impl Partition {
                 true => limit.position.min(segment.len()),
                 false => segment.len(),
             };
-            if to <= segment.drained {
+            if to <= segment.drained && !segment.dirty {
                 return Ok(());
             }
-            segment
-                .tail
-                .share(segment.drained, to, |part| chain.push(part));
+            if to > segment.drained {
+                let share = &mut |part| chain.push(part);
+                segment.tail.share(segment.drained, to, share);
+            }
             (segment.drained, to)
         };
         let (file, _) = self
@@ -448,6 +459,9 @@ impl Partition {
     }
 
     pub(super) fn write_side_file(&self, path: PathBuf, bytes: &[u8]) -> Result<(), LogError> {
+        if self.is_gone() {
+            return Ok(());
+        }
         let options = OpenOptions {
             write: true,
             create: true,

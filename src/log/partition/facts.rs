@@ -92,7 +92,7 @@ impl PartitionFacts {
         Place::new(self.active().base, self.active().len)
     }
 
-    /// A cut made the newest timestamp and the last batch unknown: after opening,
+    /// A cut made the last batch, the newest timestamp or producers unknown: after opening,
     /// [`Partition::recall`](super::Partition::recall) must read them again.
     pub fn needs_recall(&self) -> bool {
         let active = self.active();

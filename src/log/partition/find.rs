@@ -287,7 +287,10 @@ impl Partition {
         Ok(self.keep_index(base, index))
     }
 
-    async fn read_side_file(&self, path: &std::path::Path) -> Result<Option<Vec<u8>>, LogError> {
+    pub(super) async fn read_side_file(
+        &self,
+        path: &std::path::Path,
+    ) -> Result<Option<Vec<u8>>, LogError> {
         let ring = &self.context.ring;
         let io = |source: std::io::Error| LogError::Io {
             path: path.to_owned(),

@@ -4,9 +4,7 @@ use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::time::Timestamp;
 use crate::log::format::names::Kind;
 use crate::log::partition::Partition;
-use crate::log::partition::error::{LogError, ReadError};
-use crate::log::partition::facts::LastBatch;
-use crate::log::partition::find::Walk;
+use crate::log::partition::error::ReadError;
 use crate::log::segment::{Access, BatchHeader, Largest, Place};
 use crate::wire::batch::{BatchView, records};
 use crate::wire::compress::{Codec, decompress};
@@ -154,57 +152,6 @@ impl Partition {
             at = header.next_offset();
         }
         Ok(largest)
-    }
-
-    /// Reads the headers of the active segment again for what a cut made unknown: its last batch,
-    /// its newest timestamp, its age.
-    ///
-    /// # Errors
-    /// The system's, or no batch where one must be.
-    pub async fn recall(&self) -> Result<(), LogError> {
-        let (base, boundary, on_disk) = {
-            let state = self.state.borrow();
-            let active = state.active();
-            (active.base, active.boundary, active.on_disk)
-        };
-        let (mut largest, mut first, mut last) = (None, None, None);
-        let mut note = |position: u64, header: &BatchHeader| {
-            first.get_or_insert(header.max_timestamp);
-            last = Some(LastBatch {
-                position,
-                crc: header.crc,
-            });
-            if largest.is_none_or(|largest: Largest| largest.timestamp < header.max_timestamp) {
-                largest = Some(Largest {
-                    timestamp: header.max_timestamp,
-                    offset: header.last_offset(),
-                });
-            }
-        };
-        if on_disk && boundary.position > 0 {
-            let file = self.open_file(base, Access::Read)?;
-            let mut walk = Walk::new(file, 0, boundary.position, 256 << 10);
-            while let Some((position, header)) = walk.next(self).await? {
-                note(position, &header);
-            }
-            if walk.position() != boundary.position {
-                return Err(LogError::Damaged {
-                    path: self.path(base, Kind::Log),
-                    what: format!("no batch at byte {}", walk.position()),
-                });
-            }
-        }
-        let mut state = self.state.borrow_mut();
-        let active = state.active_mut();
-        let mut position = boundary.position;
-        while let Some(header) = active.peek(position) {
-            note(position, &header);
-            position += u64::from(header.len);
-        }
-        active.last_batch = last;
-        active.largest = largest;
-        active.first_timestamp = first;
-        Ok(())
     }
 
     /// A whole batch, from memory or from the file.

@@ -14,6 +14,7 @@ mod observers;
 mod partition;
 mod plan;
 mod read;
+mod recall;
 mod recovering;
 mod segment;
 mod state;

@@ -52,6 +52,14 @@ pub struct ReadPlan {
 }
 
 impl ReadPlan {
+    /// Lets the bytes go, keeps its own memory.
+    pub fn clear(&mut self) {
+        self.parts.clear();
+        self.bytes = 0;
+        self.first_offset = None;
+        self.end = Place::default();
+    }
+
     /// Whether there is nothing to read.
     pub fn is_empty(&self) -> bool {
         self.bytes == 0

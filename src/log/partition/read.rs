@@ -33,17 +33,35 @@ impl Partition {
         limit: Offset,
         at_least_one: bool,
     ) -> Result<Option<ReadPlan>, ReadError> {
+        let mut plan = ReadPlan::default();
+        let known = self.read_into(from, max_bytes, limit, at_least_one, &mut plan)?;
+        Ok(known.then_some(plan))
+    }
+
+    /// As [`Partition::read`], into a plan that is used again; false where only the disk can tell.
+    ///
+    /// # Errors
+    /// As [`Partition::read`].
+    pub fn read_into(
+        &self,
+        from: Offset,
+        max_bytes: u64,
+        limit: Offset,
+        at_least_one: bool,
+        plan: &mut ReadPlan,
+    ) -> Result<bool, ReadError> {
+        plan.clear();
         let state = self.state.borrow();
         self.check_range(&state, from)?;
         if from >= limit {
-            return Ok(Some(ReadPlan::default()));
+            return Ok(true);
         }
         let Some(limit) = state.limit_place(limit) else {
-            return Ok(None);
+            return Ok(false);
         };
         match state.locate(from) {
-            Located::Cold { .. } => Ok(None),
-            Located::End => Ok(Some(ReadPlan::default())),
+            Located::Cold { .. } => return Ok(false),
+            Located::End => {}
             Located::At {
                 segment,
                 position,
@@ -58,9 +76,10 @@ impl Partition {
                     at_least_one,
                     None,
                 );
-                self.plan(&state, span).map(Some)
+                self.plan(&state, span, plan)?;
             }
         }
+        Ok(true)
     }
 
     /// As [`Partition::read`], but reads the disk where it must to find the place.
@@ -102,7 +121,9 @@ impl Partition {
             at_least_one,
             Some(&found.index),
         );
-        self.plan(&state, span)
+        let mut plan = ReadPlan::default();
+        self.plan(&state, span, &mut plan)?;
+        Ok(plan)
     }
 
     fn check_range(&self, state: &State, offset: Offset) -> Result<(), ReadError> {
@@ -123,17 +144,16 @@ impl Partition {
         }
     }
 
-    fn plan(&self, state: &State, span: Option<Span>) -> Result<ReadPlan, ReadError> {
+    fn plan(
+        &self,
+        state: &State,
+        span: Option<Span>,
+        plan: &mut ReadPlan,
+    ) -> Result<(), ReadError> {
         let Some(span) = span else {
-            return Ok(ReadPlan::default());
+            return Ok(());
         };
         let segment = &state.segments[span.segment];
-        let mut plan = ReadPlan {
-            bytes: span.to - span.from,
-            first_offset: Some(span.first_offset),
-            end: Place::new(segment.base, span.to),
-            ..ReadPlan::default()
-        };
         let in_memory = segment.tail.start().clamp(span.from, span.to);
         if span.from < in_memory {
             let file = self.open_file(segment.base, Access::Read)?;
@@ -148,7 +168,10 @@ impl Partition {
                 plan.parts.push(Part::Memory(part))
             });
         }
-        Ok(plan)
+        plan.bytes = span.to - span.from;
+        plan.first_offset = Some(span.first_offset);
+        plan.end = Place::new(segment.base, span.to);
+        Ok(())
     }
 
     /// A segment's file for that use.

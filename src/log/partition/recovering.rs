@@ -46,6 +46,8 @@ pub struct Recovering {
     pending: Vec<(Place, Vec<u8>)>,
     /// A cut was replayed.
     cut: bool,
+    /// And producers must be read from the log again.
+    lost_producers: bool,
 }
 
 impl Recovering {
@@ -61,6 +63,7 @@ impl Recovering {
             facts,
             pending: Vec::new(),
             cut: false,
+            lost_producers: false,
         }
     }
 
@@ -214,7 +217,7 @@ impl Recovering {
         active.last_batch = None;
         self.facts.drained = self.facts.drained.min(to);
         self.epochs.truncate_end(end);
-        self.producers.truncate_end(end);
+        self.lost_producers |= !self.producers.truncate_end(end);
         self.facts.log_start = self.facts.log_start.min(end);
     }
 
@@ -292,7 +295,10 @@ impl Recovering {
             .iter()
             .map(|(id, producer)| (id, producer.clone()))
             .collect();
-        let active = *self.facts.active();
+        let mut active = *self.facts.active();
+        if self.lost_producers {
+            active.last_batch = None; // asks for a recall
+        }
         self.facts.segments.clear();
         self.facts.segments.push(active);
         self.facts

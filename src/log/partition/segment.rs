@@ -206,6 +206,11 @@ impl Segment {
         self.len() - self.drained
     }
 
+    /// All of it is in the file, flushed, with side files if it is sealed.
+    pub(super) fn is_finished(&self) -> bool {
+        self.undrained() == 0 && self.snapshot.is_none() && !self.dirty
+    }
+
     /// Whole pages that may be written, below `limit`.
     pub(super) fn whole_pages(&self, limit: u64, max: u64) -> Option<(u64, u64)> {
         let from = page_floor(self.drained);

@@ -308,9 +308,19 @@ impl State {
 
     /// The oldest segment with bytes that only memory has.
     pub(super) fn first_undrained(&self) -> Option<usize> {
-        self.segments
-            .iter()
-            .position(|segment| segment.undrained() > 0)
+        let first = self.first_unfinished();
+        let open = self.segments.range(first..);
+        open.enumerate()
+            .find(|(_, segment)| segment.undrained() > 0)
+            .map(|(i, _)| first + i)
+    }
+
+    /// The oldest segment of which something may still be to write or flush, at most the active one.
+    /// Sealed ones are finished in their order, so this looks at few.
+    pub(super) fn first_unfinished(&self) -> usize {
+        let sealed = self.segments.range(..self.segments.len() - 1);
+        let finished = sealed.rev().position(Segment::is_finished);
+        finished.map_or(0, |i| self.segments.len() - 1 - i)
     }
 
     /// Everything beyond the files.

@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::ids::ShardId;
-use crate::ring::Ring;
 use crate::ring::sim::{SimOptions, SimWorld};
+use crate::ring::uring::UringDriver;
+use crate::ring::{Executor, Ring};
 
 /// Runs a future to its end on one shard of one machine, with a disk at `/data`.
 pub(crate) fn run<F>(seed: u64, test: impl FnOnce(Ring) -> F)
@@ -30,4 +31,12 @@ where
         world.run_until(limit, || ended.get()),
         "the test waits for something that never comes"
     );
+}
+
+/// As [`run`], on the real driver.
+pub(crate) fn run_real<F: Future<Output = ()>>(test: impl FnOnce(Ring) -> F) {
+    let driver = Rc::new(UringDriver::new().expect("io_uring works here"));
+    let mut executor = Executor::new(driver, ShardId(0));
+    let ring = executor.ring();
+    executor.block_on(test(ring));
 }

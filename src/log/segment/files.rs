@@ -71,6 +71,12 @@ impl SegmentFiles {
         Ok((file, true))
     }
 
+    /// The file, if it is open.
+    pub fn get(&self, partition: u64, base: Offset, access: Access) -> Option<File> {
+        let mut open = self.open.borrow_mut();
+        open.get(&(partition, base, access)).cloned()
+    }
+
     /// Closes what is open of a segment (once nothing uses it).
     pub fn forget(&self, partition: u64, base: Offset) {
         let mut open = self.open.borrow_mut();

@@ -171,9 +171,17 @@ impl LogStore {
             config,
             leader_epoch: found.leader_epoch,
         };
-        Ok(Partition::open(&self.context, spec, &found.facts)
-            .map(|partition| self.settle_in(directory, journal, partition, found.generation))
-            .map(|_| ()))
+        let partition = match Partition::open(&self.context, spec, &found.facts) {
+            Ok(partition) => partition,
+            Err(error) => return Ok(Err(error)),
+        };
+        if found.facts.needs_recall()
+            && let Err(error) = partition.recall().await
+        {
+            return Ok(Err(error));
+        }
+        self.settle_in(directory, journal, partition, found.generation);
+        Ok(Ok(()))
     }
 
     fn settle_in(

@@ -2,8 +2,5 @@
 
 mod basics;
 mod crashes;
-mod damage;
 mod harness;
 mod model;
-mod shards;
-mod space;

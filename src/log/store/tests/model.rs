@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::harness::*;
 use crate::base::config::TopicConfig;
-use crate::log::store::{FlushPolicy, LogStore, NewPartition};
+use crate::log::store::{LogStore, NewPartition};
 use crate::ring::Ring;
 use crate::ring::sim::{DiskOptions, Luck, Rng, SimOptions};
 
@@ -181,8 +181,7 @@ fn check(run: &Run, model: &Model, power: bool, context: &str) {
     }
 }
 
-/// Under `interval` an ack survives a killed process only, so that is what happens there.
-fn life(seed: u64, policy: FlushPolicy) {
+fn life(seed: u64) {
     let options = SimOptions {
         disk: DiskOptions {
             slow_chance: 0.01,
@@ -194,9 +193,6 @@ fn life(seed: u64, policy: FlushPolicy) {
     };
     let mut machine = Machine::with(seed, options, config(&["/data"]));
     machine.topic = topic();
-    machine.config.flush_policy = policy;
-    machine.config.flush_interval = Duration::from_secs(3);
-    let kills_only = policy == FlushPolicy::Interval;
     if seed.is_multiple_of(3) {
         machine.config.dirs.push("/more".into());
     }
@@ -206,7 +202,7 @@ fn life(seed: u64, policy: FlushPolicy) {
     for round in 0..4 {
         let context = format!("seed {seed} round {round}");
         let run = machine.start();
-        let power = rng.chance(0.7) && !kills_only;
+        let power = rng.chance(0.7);
         let clean_stop = rng.chance(0.15);
         let calls = match rng.below(3) {
             0 => 1 + rng.below(60),
@@ -252,7 +248,7 @@ fn life(seed: u64, policy: FlushPolicy) {
         // crashes while it recovers
         for _ in 0..rng.below(3) {
             let process = world.process(machine.id);
-            let power = rng.chance(0.5) && !kills_only;
+            let power = rng.chance(0.5);
             lost_power |= power;
             world.die_at_call(process, 1 + rng.below(60), power);
             let started = machine.start_in(process);
@@ -264,19 +260,14 @@ fn life(seed: u64, policy: FlushPolicy) {
         let run = machine.start();
         check(&run, &model, lost_power, &context);
         // another start of what was just recovered
-        if rng.chance(0.5) || kills_only {
+        if rng.chance(0.5) {
             world.kill(run.process);
         } else {
             world.power_cut(machine.id, Luck::draw(&mut rng));
         }
         drop(run);
         let run = machine.start();
-        check(
-            &run,
-            &model,
-            !kills_only,
-            &format!("{context}, started again"),
-        );
+        check(&run, &model, true, &format!("{context}, started again"));
         match rng.chance(0.3) {
             true => run.stop(),
             false => world.kill(run.process),
@@ -286,15 +277,6 @@ fn life(seed: u64, policy: FlushPolicy) {
 
 #[test]
 fn acked_and_seen_records_survive_crashes_at_any_step() {
-    lives(FlushPolicy::Group);
-}
-
-#[test]
-fn without_flushes_acked_and_seen_records_survive_killed_processes() {
-    lives(FlushPolicy::Interval);
-}
-
-fn lives(policy: FlushPolicy) {
     let seeds: Vec<u64> = match std::env::var("CORELANE_SEEDS") {
         Ok(text) => {
             let (from, to) = text.split_once("..").expect("from..to");
@@ -309,7 +291,7 @@ fn lives(policy: FlushPolicy) {
             .try_init();
     }
     for seed in seeds {
-        let result = std::panic::catch_unwind(|| life(seed, policy));
+        let result = std::panic::catch_unwind(|| life(seed));
         if let Err(panic) = result {
             eprintln!("seed {seed} failed");
             std::panic::resume_unwind(panic);
