@@ -1,43 +1,70 @@
 //! Appending one partition's batch on the shard that owns it.
 
 use std::rc::Rc;
+use std::time::Duration;
 
+use crate::base::config::{TimestampType, TopicConfig};
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::PartitionKey;
+use crate::base::limits::INFLATED_BATCH_BYTES;
+use crate::base::time::Timestamp;
 use crate::broker::message::ProduceOutcome;
 use crate::broker::shard::Shard;
-use crate::broker::storage::Ticket;
-use crate::log::{AppendError, Origin};
-use crate::wire::batch::{BatchError, BatchView};
-use crate::wire::compress::Codec;
+use crate::log::partition::Partition;
+use crate::log::{AppendError, Appended, Origin, Ticket};
+use crate::wire::batch::{
+    BatchError, BatchFacts, BatchView, InvalidBatch, TimestampRule, ValidateOptions, restamp,
+    validate,
+};
 
 /// First version of Produce whose batches may be compressed with zstd.
 const ZSTD_FROM: i16 = 7;
 
-/// Checks that `records` are one batch that a request of `version` may carry, and appends it.
-/// Answers at once; with a ticket for the group in which it will be written and flushed.
-pub fn append(
+/// Checks that `records` are one good batch that a request of `version` may carry, and appends it.
+/// Waits only when the journal is full. Gives a ticket for the group in which it will be written
+/// and flushed.
+pub async fn append(
     shard: &Rc<Shard>,
     key: &PartitionKey,
     version: i16,
     records: &[u8],
 ) -> (ProduceOutcome, Option<Ticket>) {
-    let batch = match shape(version, records) {
+    let (outcome, ticket) = try_append(shard, key, version, records).await;
+    if !outcome.error.is_none() {
+        shard.counters.bytes_rejected.add(records.len() as u64);
+    }
+    (outcome, ticket)
+}
+
+async fn try_append(
+    shard: &Rc<Shard>,
+    key: &PartitionKey,
+    version: i16,
+    records: &[u8],
+) -> (ProduceOutcome, Option<Ticket>) {
+    let batch = match shape(records) {
         Ok(batch) => batch,
-        Err(outcome) => {
-            shard.counters.bytes_rejected.add(records.len() as u64);
-            return (outcome, None);
-        }
+        Err(outcome) => return (outcome, None),
     };
     let Some(partition) = shard.partition(key) else {
-        // the image has it, this shard does not: its directory is offline
+        // the image has it, this shard does not: its directory is offline, or it is damaged
         return (ProduceOutcome::failed(ErrorCode::KafkaStorageError), None);
     };
-    match shard.log.append(&partition, &batch, Origin::Client) {
+    let checked = {
+        let options = options(&partition.config(), version, shard.ring.wall());
+        validate(&batch, &options, &mut shard.scratch.borrow_mut())
+    };
+    let appended = match checked {
+        Ok(facts) if facts.header_agrees => append_checked(shard, &partition, &batch).await,
+        Ok(facts) => append_corrected(shard, &partition, records, facts).await,
+        Err(invalid) => return (refused_batch(&invalid), None),
+    };
+    match appended {
         Ok(appended) => {
             if !appended.duplicate {
                 shard.counters.bytes_in.add(records.len() as u64);
-                shard.counters.records_in.add(batch.records_count() as u64);
+                let count = u64::try_from(batch.records_count()).unwrap_or(0);
+                shard.counters.records_in.add(count);
             }
             let outcome = ProduceOutcome {
                 error: ErrorCode::None,
@@ -45,65 +72,106 @@ pub fn append(
                 log_append_time_ms: appended.log_append_time.0,
                 log_start_offset: appended.log_start_offset.0,
                 message: None,
-                bad_record: None,
+                bad_records: Vec::new(),
             };
             (outcome, Some(appended.ticket))
         }
-        Err(error) => {
-            shard.counters.bytes_rejected.add(records.len() as u64);
-            let mut outcome = refused(&error);
-            if matches!(error, AppendError::InvalidTimestamp(_)) {
-                outcome.log_start_offset = partition.log_start().0;
-            }
-            (outcome, None)
+        Err(error) => (refused(&error), None),
+    }
+}
+
+async fn append_checked(
+    shard: &Rc<Shard>,
+    partition: &Rc<Partition>,
+    batch: &BatchView<'_>,
+) -> Result<Appended, AppendError> {
+    loop {
+        match shard.log.append(partition, batch, Origin::Client) {
+            Err(AppendError::Busy) => shard.log.admit(batch.total_len()).await,
+            ended => return ended,
         }
     }
 }
 
-fn shape(version: i16, records: &[u8]) -> Result<BatchView<'_>, ProduceOutcome> {
-    let invalid = |message: &str| {
-        let mut outcome = ProduceOutcome::failed(ErrorCode::InvalidRecord);
-        outcome.message = Some(message.to_owned());
-        outcome
-    };
+/// As Kafka does: where the header names another largest timestamp than the records have, the
+/// leader writes the right one.
+async fn append_corrected(
+    shard: &Rc<Shard>,
+    partition: &Rc<Partition>,
+    records: &[u8],
+    facts: BatchFacts,
+) -> Result<Appended, AppendError> {
+    let mut bytes = records.to_vec();
+    restamp(&mut bytes, facts.max_timestamp, false);
+    let batch = BatchView::parse(&bytes).map_err(|e| AppendError::Corrupt(e.to_string()))?;
+    append_checked(shard, partition, &batch).await
+}
+
+fn options(config: &TopicConfig, version: i16, now: Timestamp) -> ValidateOptions {
+    let ms = |bound: Option<u64>| i64::try_from(bound.unwrap_or(u64::MAX)).unwrap_or(i64::MAX);
+    ValidateOptions {
+        max_message_bytes: config.max_message_bytes as usize,
+        max_inflated_bytes: INFLATED_BATCH_BYTES,
+        timestamps: match config.timestamp_type {
+            TimestampType::LogAppendTime => TimestampRule::LogAppend,
+            TimestampType::CreateTime => TimestampRule::Create {
+                earliest: Timestamp(now.0.saturating_sub(ms(config.timestamp_before_max_ms))),
+                latest: Timestamp(now.0.saturating_add(ms(config.timestamp_after_max_ms))),
+            },
+        },
+        key_required: config.cleanup_policy.compact,
+        zstd_allowed: version >= ZSTD_FROM,
+    }
+}
+
+fn said(error: ErrorCode, message: String) -> ProduceOutcome {
+    let mut outcome = ProduceOutcome::failed(error);
+    outcome.message = Some(message);
+    outcome
+}
+
+fn shape(records: &[u8]) -> Result<BatchView<'_>, ProduceOutcome> {
+    let invalid = |message: String| said(ErrorCode::InvalidRecord, message);
     if records.is_empty() {
-        return Err(invalid("a partition without a record batch"));
+        return Err(invalid("a partition without a record batch".to_owned()));
     }
     let batch = match BatchView::parse(records) {
         Ok(batch) => batch,
-        Err(BatchError::Magic(magic)) => {
-            return Err(invalid(&format!(
-                "message format {magic}, where 2 is needed"
-            )));
-        }
-        Err(error) => {
-            let mut outcome = ProduceOutcome::failed(ErrorCode::CorruptMessage);
-            outcome.message = Some(error.to_string());
-            return Err(outcome);
-        }
+        Err(error @ BatchError::Magic(_)) => return Err(invalid(error.to_string())),
+        Err(error) => return Err(said(ErrorCode::CorruptMessage, error.to_string())),
     };
     if batch.total_len() != records.len() {
-        return Err(invalid("more than one record batch for a partition"));
-    }
-    if version < ZSTD_FROM && batch.codec() == Some(Codec::Zstd) {
-        let mut outcome = ProduceOutcome::failed(ErrorCode::UnsupportedCompressionType);
-        outcome.message = Some("zstd needs Produce version 7".to_owned());
-        return Err(outcome);
+        let message = "more than one record batch for a partition";
+        return Err(invalid(message.to_owned()));
     }
     Ok(batch)
 }
 
+fn refused_batch(invalid: &InvalidBatch) -> ProduceOutcome {
+    let mut outcome = said(invalid.error_code(), invalid.to_string());
+    outcome.bad_records = invalid
+        .records
+        .iter()
+        .map(|record| (record.index, record.problem.to_string()))
+        .collect();
+    outcome
+}
+
 fn refused(error: &AppendError) -> ProduceOutcome {
-    let mut outcome = ProduceOutcome::failed(error.code());
-    outcome.message = Some(error.to_string());
-    if let AppendError::InvalidRecord { index, message } = error
-        && index.is_some()
+    let mut outcome = said(error.code(), error.to_string());
+    if let AppendError::InvalidRecord {
+        index: Some(index),
+        message,
+    } = error
     {
-        outcome.bad_record = *index;
-        outcome.message = Some(message.clone());
+        outcome.bad_records.push((*index, message.clone()));
     }
     outcome
 }
+
+/// How long a produce waits at least, whatever its timeout says: below, an ack that waits for the
+/// disk could not be given at all, while Kafka gives it for a lone replica.
+pub const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -111,31 +179,40 @@ mod tests {
 
     #[test]
     fn a_partition_gets_exactly_one_batch_of_format_two() {
-        assert_eq!(shape(9, &[]).unwrap_err().error, ErrorCode::InvalidRecord);
+        assert_eq!(shape(&[]).unwrap_err().error, ErrorCode::InvalidRecord);
         let mut old = vec![0u8; 64];
         old[16] = 1;
-        assert_eq!(shape(9, &old).unwrap_err().error, ErrorCode::InvalidRecord);
+        assert_eq!(shape(&old).unwrap_err().error, ErrorCode::InvalidRecord);
         let mut cut = vec![0u8; 64];
         cut[16] = 2;
         cut[11] = 100;
-        assert_eq!(shape(9, &cut).unwrap_err().error, ErrorCode::CorruptMessage);
+        assert_eq!(shape(&cut).unwrap_err().error, ErrorCode::CorruptMessage);
         let mut two = vec![0u8; 61 * 2];
         for at in [0, 61] {
             two[at + 16] = 2;
             two[at + 11] = 49;
         }
-        assert!(shape(9, &two[..61]).is_ok());
-        assert_eq!(shape(9, &two).unwrap_err().error, ErrorCode::InvalidRecord);
+        assert!(shape(&two[..61]).is_ok());
+        assert_eq!(shape(&two).unwrap_err().error, ErrorCode::InvalidRecord);
     }
 
     #[test]
-    fn zstd_is_refused_before_version_seven() {
-        let mut batch = vec![0u8; 61];
-        batch[16] = 2;
-        batch[11] = 49;
-        batch[22] = 4;
-        let early = shape(6, &batch).unwrap_err().error;
-        assert_eq!(early, ErrorCode::UnsupportedCompressionType);
-        assert!(shape(7, &batch).is_ok());
+    fn timestamps_are_bounded_around_now_unless_the_broker_stamps() {
+        let mut config = TopicConfig {
+            timestamp_before_max_ms: Some(10),
+            timestamp_after_max_ms: None,
+            ..TopicConfig::default()
+        };
+        let bounds = options(&config, 9, Timestamp(100)).timestamps;
+        let expected = TimestampRule::Create {
+            earliest: Timestamp(90),
+            latest: Timestamp(i64::MAX),
+        };
+        assert_eq!(bounds, expected);
+        config.timestamp_type = TimestampType::LogAppendTime;
+        let bounds = options(&config, 9, Timestamp(100)).timestamps;
+        assert_eq!(bounds, TimestampRule::LogAppend);
+        assert!(!options(&config, 6, Timestamp(0)).zstd_allowed);
+        assert!(options(&config, 7, Timestamp(0)).zstd_allowed);
     }
 }

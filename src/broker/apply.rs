@@ -4,14 +4,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::broker::shard::Shard;
-use crate::broker::storage::NewPartition;
+use crate::log::NewPartition;
 use crate::metadata::Image;
 
 /// Opens the partitions that this shard owns and does not serve yet, shows the image, then drops
-/// the partitions that are gone from it. An error names the first partition that could not be
-/// opened; the image is shown all the same, for it is committed.
+/// the partitions that are gone from it. An error says why partitions could not
+/// be made; the image is shown all the same, for it is committed.
 pub async fn apply(shard: &Rc<Shard>, image: Arc<Image>) -> Result<(), String> {
     let mut failed = None;
+    let mut new = Vec::new();
     let old = shard.image();
     for topic in image.topics() {
         let known = old.topic_by_id(&topic.id);
@@ -26,19 +27,22 @@ pub async fn apply(shard: &Rc<Shard>, image: Arc<Image>) -> Result<(), String> {
                 shard.log.set_topic_config(&key, topic.config.clone());
                 continue;
             }
-            let made = shard
-                .log
-                .create_partition(NewPartition {
-                    key,
-                    topic: topic.name.clone(),
-                    config: topic.config.clone(),
-                })
-                .await;
-            if let Err(error) = made {
-                tracing::error!(topic = %topic.name, partition = %key.partition, %error, "cannot open");
-                failed.get_or_insert_with(|| format!("{}-{}: {error}", topic.name, key.partition));
+            if shard.log.is_offline(&key) {
+                // there, but not to be served: said at start, and in every answer
+                continue;
             }
+            new.push(NewPartition {
+                key,
+                topic: topic.name.clone(),
+                config: topic.config.clone(),
+            });
         }
+    }
+    if !new.is_empty()
+        && let Err(error) = shard.log.create_partitions(new).await
+    {
+        tracing::error!(%error, "cannot make partitions");
+        failed = Some(error.to_string());
     }
     shard.show(image.clone());
     for topic in old.topics() {

@@ -103,8 +103,8 @@ pub struct ProduceOutcome {
     pub log_start_offset: i64,
     /// Words for the error.
     pub message: Option<String>,
-    /// The record to blame.
-    pub bad_record: Option<i32>,
+    /// The records to blame: their place in the batch, and why.
+    pub bad_records: Vec<(i32, String)>,
 }
 
 impl ProduceOutcome {
@@ -116,7 +116,7 @@ impl ProduceOutcome {
             log_append_time_ms: -1,
             log_start_offset: -1,
             message: None,
-            bad_record: None,
+            bad_records: Vec::new(),
         }
     }
 }

@@ -30,5 +30,4 @@ pub mod session;
 pub mod shard;
 pub mod stages;
 pub mod start;
-pub mod storage;
 pub mod sweep;

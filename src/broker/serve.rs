@@ -18,7 +18,7 @@ use crate::broker::purgatory::Parked;
 use crate::broker::reads::{Found, Item};
 use crate::broker::session::SessionTopic;
 use crate::broker::shard::Shard;
-use crate::broker::storage::Ticket;
+use crate::log::Ticket;
 
 /// Receives for ever. Never waits for anything but the next message, so that mailboxes drain.
 pub async fn receive(shard: Rc<Shard>) {
@@ -105,7 +105,7 @@ async fn produce(shard: &Rc<Shard>, call: ProduceCall) -> Reply {
     let mut outcomes: Vec<ProduceOutcome> = Vec::with_capacity(call.batches.len());
     let mut tickets: SmallVec<[(Ticket, usize); 8]> = SmallVec::new();
     for (key, batch) in &call.batches {
-        let (outcome, ticket) = append::append(shard, key, call.version, batch);
+        let (outcome, ticket) = append::append(shard, key, call.version, batch).await;
         if let Some(ticket) = ticket {
             tickets.push((ticket, outcomes.len()));
         }

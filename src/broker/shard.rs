@@ -29,7 +29,7 @@ use crate::broker::recycle::Pool;
 use crate::broker::serve;
 use crate::broker::session::SessionCache;
 use crate::broker::stages::Stages;
-use crate::broker::storage::LogStore;
+use crate::log::LogStore;
 use crate::log::partition::{Observer, Partition};
 use crate::metadata::Image;
 use crate::metadata::image::Topic;
@@ -37,6 +37,7 @@ use crate::ring::Ring;
 use crate::ring::buf::Budget;
 use crate::ring::mailbox::Post;
 use crate::ring::sync::Event;
+use crate::wire::batch::Scratch;
 
 /// One shard. Tasks share it by `Rc`; nothing in it is borrowed across an await.
 pub struct Shard {
@@ -66,6 +67,8 @@ pub struct Shard {
     pub control: Option<control::State>,
     /// Producer ids that it may hand out.
     pub producer_ids: ProducerIds,
+    /// Memory for checking compressed batches.
+    pub(crate) scratch: RefCell<Scratch>,
     pub(crate) observer: Rc<dyn Observer>,
     pub(crate) image: RefCell<Arc<Image>>,
     pub(crate) post: Post<Message>,

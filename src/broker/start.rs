@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use crate::base::config::BrokerConfig;
-use crate::base::ids::{ShardId, Uuid};
+use crate::base::config::{self, BrokerConfig, Size};
+use crate::base::ids::{LeaderEpoch, PartitionKey, ShardId};
 use crate::broker::acceptor::{self, Acceptors};
 use crate::broker::api::init_producer_id::ProducerIds;
 use crate::broker::auth::AllowAll;
@@ -28,9 +28,11 @@ use crate::broker::recycle::Pool;
 use crate::broker::session::SessionCache;
 use crate::broker::shard::Shard;
 use crate::broker::stages::Stages;
-use crate::broker::storage::LogStore;
 use crate::broker::{apply, serve, sweep};
 use crate::log::partition::Observer;
+use crate::log::recovery::{OpenError, OpenedShard, open_directories};
+use crate::log::store::{FlushPolicy, JournalSize};
+use crate::log::{LogConfig, LogStore};
 use crate::metadata::Image;
 use crate::metadata::store::{Store, StoreError, StoreOptions};
 use crate::ring::buf::Budget;
@@ -42,6 +44,10 @@ use crate::ring::{Listener, Ring};
 const STOP_LOOK: Duration = Duration::from_millis(50);
 /// How often a stopping shard looks at its connections.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
+/// How long a start waits for a listener's address.
+const BIND_TIME: Duration = Duration::from_secs(10);
+/// How often it tries.
+const BIND_RETRY: Duration = Duration::from_millis(50);
 
 /// Asks a running broker to stop; from any thread, or from a signal handler.
 #[derive(Clone, Debug, Default)]
@@ -88,6 +94,7 @@ pub struct ShardContext {
 
 /// What shard 0 tells the others when it has read the disk.
 pub struct Begin {
+    opened: OpenedShard,
     image: Arc<Image>,
     listeners: Vec<BoundListener>,
 }
@@ -96,13 +103,8 @@ pub struct Begin {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A data directory.
-    #[error("data directory {path}: {source}")]
-    Directory {
-        /// As configured.
-        path: String,
-        /// From the system.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The metadata log.
     #[error(transparent)]
     Metadata(#[from] StoreError),
@@ -129,7 +131,12 @@ pub async fn run_shard(ctx: ShardContext) -> Result<(), StartError> {
 async fn first(mut ctx: ShardContext) -> Result<(), StartError> {
     let others = ctx.shards - 1;
     let opened = open(&ctx).await;
-    let (store, image, bound) = match opened {
+    let Opening {
+        store,
+        image,
+        bound,
+        mut parts,
+    } = match opened {
         Ok(opened) => opened,
         Err(error) => {
             for n in 1..ctx.shards {
@@ -139,8 +146,10 @@ async fn first(mut ctx: ShardContext) -> Result<(), StartError> {
         }
     };
     let listeners: Vec<BoundListener> = bound.listeners;
-    for n in 1..ctx.shards {
+    let own = parts.remove(0);
+    for (n, opened) in (1..).zip(parts) {
         let begin = Begin {
+            opened,
             image: image.clone(),
             listeners: listeners.clone(),
         };
@@ -152,7 +161,7 @@ async fn first(mut ctx: ShardContext) -> Result<(), StartError> {
     let on_started = ctx.on_started.take();
     let stop = ctx.stop.clone();
     let cluster_id = image.cluster_id().to_owned();
-    let shard = build(ctx, listeners.clone(), control, &image).await?;
+    let shard = build(ctx, own, listeners.clone(), control, &image).await?;
     shard.stages.all_ready(others).await;
     let accepting: Vec<_> = bound
         .sockets
@@ -195,7 +204,7 @@ async fn other(ctx: ShardContext) -> Result<(), StartError> {
             _ => {}
         }
     };
-    let shard = build(ctx, begin.listeners, None, &begin.image).await?;
+    let shard = build(ctx, begin.opened, begin.listeners, None, &begin.image).await?;
     let zero = ShardId(0);
     shard.post.send(zero, Message::Ready).await;
     while !shard.stopping.get() {
@@ -214,27 +223,92 @@ struct Bound {
     sockets: Vec<(Binding, Listener)>,
 }
 
-async fn open(ctx: &ShardContext) -> Result<(Store, Arc<Image>, Bound), StartError> {
-    let ring = &ctx.ring;
-    for dir in &ctx.config.log.dirs {
-        ring.create_dir_all(dir)
-            .map_err(|source| StartError::Directory {
-                path: dir.display().to_string(),
-                source,
-            })?;
-    }
-    let options = StoreOptions {
-        cluster_id: ctx.config.cluster_id.clone(),
-        new_cluster_id: Uuid::from_random(ring.random(), ring.random()).to_string(),
-        may_create: true,
-        ..StoreOptions::default()
-    };
-    let (store, image) = Store::open(ring, &ctx.config.log.dirs[0], &ctx.config, &options).await?;
-    let bound = bind(ctx)?;
-    Ok((store, Arc::new(image), bound))
+/// What shard 0 found on the disk and holds of the network.
+struct Opening {
+    store: Store,
+    image: Arc<Image>,
+    bound: Bound,
+    /// The log's part of each shard.
+    parts: Vec<OpenedShard>,
 }
 
-fn bind(ctx: &ShardContext) -> Result<Bound, StartError> {
+async fn open(ctx: &ShardContext) -> Result<Opening, StartError> {
+    let ring = &ctx.ring;
+    let opened = open_directories(ring, &log_config(ctx)).await?;
+    let options = StoreOptions {
+        cluster_id: Some(opened.cluster_id.clone()),
+        new_cluster_id: opened.cluster_id.clone(),
+        may_create: opened.directories.iter().all(|d| d.partitions.is_empty()),
+        ..StoreOptions::default()
+    };
+    let first = &ctx.config.log.dirs[0];
+    let (store, mut image) = Store::open(ring, first, &ctx.config, &options).await?;
+    let epochs: BTreeMap<PartitionKey, LeaderEpoch> = opened
+        .directories
+        .iter()
+        .flat_map(|directory| &directory.partitions)
+        .map(|partition| (partition.key, partition.leader_epoch))
+        .collect();
+    image.overlay_leader_epochs(|key| epochs.get(key).copied());
+    let placement = Placement::new(ctx.shards);
+    let parts = opened.split(ctx.shards, |key| {
+        // strays may go anywhere: they are only set aside
+        let topic = image.topic_by_id(&key.topic);
+        topic.map_or(ShardId(0), |t| placement.owner(t.ordinal, key.partition))
+    });
+    Ok(Opening {
+        store,
+        image: Arc::new(image),
+        bound: bind(ctx).await?,
+        parts,
+    })
+}
+
+/// The log's settings on one shard. Of the memory for buffers half keeps drained pages for
+/// readers, an eighth holds what is not drained yet, an eighth large requests that are being
+/// received; the rest is for journals and answers.
+fn log_config(ctx: &ShardContext) -> LogConfig {
+    let config = &ctx.config;
+    let arena = ctx.ring.arena().budget_bytes();
+    LogConfig {
+        dirs: config.log.dirs.clone(),
+        node_id: config.node_id,
+        cluster_id: config.cluster_id.clone(),
+        flush_policy: match config.log.flush_policy {
+            config::FlushPolicy::Group => FlushPolicy::Group,
+            config::FlushPolicy::Interval => FlushPolicy::Interval,
+        },
+        flush_interval: Duration::from_millis(config.log.flush_interval_ms),
+        journal_size: match config.log.journal_size {
+            Size::Auto => JournalSize::Auto,
+            Size::Bytes(bytes) => JournalSize::Bytes(bytes),
+        },
+        undrained_bytes: arena as u64 / 8,
+        cache_bytes: arena / 2,
+        ..LogConfig::default()
+    }
+}
+
+/// Binds, with patience: sockets of a process that was killed are closed a moment after its end.
+async fn bind(ctx: &ShardContext) -> Result<Bound, StartError> {
+    let deadline = ctx.ring.now() + BIND_TIME;
+    let mut told = false;
+    loop {
+        match try_bind(ctx) {
+            Err(StartError::Listen(ListenError::Bind { source, .. }))
+                if source.kind() == std::io::ErrorKind::AddrInUse && ctx.ring.now() < deadline =>
+            {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::info!("a listener's address is in use: trying for some seconds");
+                }
+                ctx.ring.sleep(BIND_RETRY).await;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+fn try_bind(ctx: &ShardContext) -> Result<Bound, StartError> {
     let mut bound = Bound {
         listeners: Vec::new(),
         sockets: Vec::new(),
@@ -261,10 +335,12 @@ fn bind(ctx: &ShardContext) -> Result<Bound, StartError> {
 
 async fn build(
     ctx: ShardContext,
+    opened: OpenedShard,
     listeners: Vec<BoundListener>,
     control: Option<control::State>,
     image: &Arc<Image>,
 ) -> Result<Rc<Shard>, StartError> {
+    let log_config = Arc::new(log_config(&ctx));
     let ShardContext {
         ring,
         shards,
@@ -273,7 +349,13 @@ async fn build(
         counters,
         ..
     } = ctx;
-    let log = LogStore::start(&ring, config.log.dirs[0].clone());
+    let log = LogStore::start(&ring, log_config, opened, |key| {
+        let topic = image.topic_by_id(&key.topic)?;
+        topic.partition(key.partition)?;
+        Some((topic.name.clone(), topic.config.clone()))
+    })
+    .await
+    .map_err(|error| StartError::Log(error.to_string()))?;
     let purgatory = Rc::new(Purgatory::default());
     let observer: Rc<dyn Observer> = purgatory.clone();
     let input = input_budget(&config, &ring, shards);
@@ -291,6 +373,7 @@ async fn build(
         purgatory,
         control,
         producer_ids: ProducerIds::default(),
+        scratch: RefCell::default(),
         observer,
         image: RefCell::new(Arc::new(Image::empty(config.clone()))),
         post,
@@ -317,9 +400,10 @@ async fn build(
     Ok(shard)
 }
 
-/// Memory for large requests that are being received: what is configured, at most half the arena.
+/// Memory for large requests that are being received: what is configured, at most an eighth of the
+/// arena.
 fn input_budget(config: &BrokerConfig, ring: &Ring, shards: u16) -> Budget {
-    let most = ring.arena().budget_bytes() as u64 / 2;
+    let most = ring.arena().budget_bytes() as u64 / 8;
     let configured = config
         .network
         .queued_max_bytes

@@ -13,6 +13,10 @@ use crate::cli::output::{Output, counted};
 use crate::cli::payload;
 use crate::log::dump::{DumpError, DumpOptions, Line, Value, dump};
 use crate::log::journal::scan::RingSource;
+use crate::metadata::frame::{self, FileKind};
+
+/// A metadata log is cut by snapshots long before it is as large.
+const METADATA_BYTES_MAX: u64 = 1 << 30;
 
 struct OnDisk(File);
 
@@ -69,7 +73,53 @@ fn show(
     let file = File::open(path).map_err(DumpError::Read)?;
     let metadata = file.metadata().map_err(DumpError::Read)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    dump(&name, &OnDisk(file), metadata.len(), options, take)
+    let (file, len) = (OnDisk(file), metadata.len());
+    let mut magic = [0; 8];
+    file.read(0, &mut magic).map_err(DumpError::Read)?;
+    match FileKind::of(magic) {
+        Some(kind) => show_metadata(kind, &file, len, take),
+        None => dump(&name, &file, len, options, take),
+    }
+}
+
+/// The metadata log and its snapshots, which lie above the log.
+fn show_metadata(
+    kind: FileKind,
+    file: &OnDisk,
+    len: u64,
+    take: &mut dyn FnMut(Line) -> io::Result<()>,
+) -> Result<usize, DumpError> {
+    let mut bytes = vec![0; len.min(METADATA_BYTES_MAX) as usize];
+    let n = file.read(0, &mut bytes).map_err(DumpError::Read)?;
+    bytes.truncate(n);
+    let mut put = |line| take(line).map_err(DumpError::Write);
+    let found = frame::read_header(kind, &bytes)
+        .and_then(|sequence| Ok((sequence, frame::scan(&bytes, sequence)?)));
+    let (sequence, scan) = match found {
+        Ok(found) => found,
+        Err(error) => {
+            put(Line::new("file").wrong(error))?;
+            return Ok(1);
+        }
+    };
+    put(Line::new("metadata").with("sequence", sequence))?;
+    for batch in &scan.batches {
+        let records = batch.records.len() as u64;
+        put(Line::new("batch")
+            .with("sequence", batch.sequence)
+            .with("records", records))?;
+        for record in &batch.records {
+            put(Line::new("record")
+                .nested()
+                .with("content", format!("{record:?}")))?;
+        }
+    }
+    let end = Line::new("end").with("position", scan.end as u64);
+    put(match scan.torn {
+        0 => end,
+        torn => end.with("torn_bytes", torn as u64),
+    })?;
+    Ok(0)
 }
 
 fn object(path: &Path, line: &Line) -> Json {

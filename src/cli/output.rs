@@ -28,7 +28,7 @@ impl Output {
     /// Says what failed, on one line, and where it came from.
     pub fn error(&self, error: &anyhow::Error) {
         let word = paint("error", "1;31", self.colour_err);
-        eprintln!("{word}: {error:#}");
+        eprintln!("{word}: {}", chain(error));
     }
 
     /// A remark that is no data.
@@ -75,6 +75,20 @@ impl Output {
     }
 }
 
+/// An error and its causes on one line; those that a message before quotes already are left out.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
 fn paint(text: &str, code: &str, colour: bool) -> String {
     match colour {
         true => format!("\x1b[{code}m{text}\x1b[0m"),
@@ -85,4 +99,22 @@ fn paint(text: &str, code: &str, colour: bool) -> String {
 /// `1 record`, `2 records`.
 pub fn counted(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let io = || io::Error::other("the disk is gone");
+        let quoting = Err::<(), _>(anyhow::anyhow!("can't write: {}", io()));
+        let plain = Err::<(), _>(io()).context("can't write");
+        assert_eq!(chain(&plain.unwrap_err()), "can't write: the disk is gone");
+        let quoting = quoting.context("stopped").unwrap_err();
+        assert_eq!(chain(&quoting), "stopped: can't write: the disk is gone");
+        let twice = anyhow::Error::new(io()).context("failed: the disk is gone");
+        assert_eq!(chain(&twice), "failed: the disk is gone");
+    }
 }

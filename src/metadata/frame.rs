@@ -73,6 +73,13 @@ pub enum FrameError {
 }
 
 impl FileKind {
+    /// The kind of a file that begins with these bytes.
+    pub fn of(magic: [u8; 8]) -> Option<FileKind> {
+        [FileKind::Log, FileKind::Snapshot]
+            .into_iter()
+            .find(|kind| kind.magic() == magic)
+    }
+
     fn magic(self) -> [u8; 8] {
         match self {
             FileKind::Log => LOG_MAGIC,

@@ -170,40 +170,38 @@ impl Socket {
     pub async fn send_file(&self, file: &File, offset: u64, len: u64) -> io::Result<u64> {
         let ring = &self.0.ring;
         let socket = &self.0.descriptor;
+        let driver = ring.driver();
         let mut sent = 0;
+        let mut resident_to = offset;
         let mut burst = 0;
         while sent < len {
             let at = offset + sent;
-            let window = (len - sent).min(SEND_FILE_BYTES);
-            let moved = match file.residency(at, window) {
-                Residency::Resident => {
-                    let driver = ring.driver();
-                    match driver.send_file(socket, file.descriptor(), at, window as usize) {
-                        Ok(n) => n as u64,
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            let socket = socket.clone();
-                            ring.op(Op::Writable { socket }).await.0?;
-                            burst = 0;
-                            continue;
-                        }
-                        Err(error) => return Err(error),
+            if resident_to <= at {
+                let window = (len - sent).min(SEND_FILE_BYTES);
+                if file.residency(at, window) == Residency::Cold {
+                    let moved = self.send_cold(file, at, len - sent).await?;
+                    if moved == 0 {
+                        break;
                     }
-                }
-                Residency::Cold => {
-                    let op = Op::Splice {
-                        file: file.descriptor().clone(),
-                        offset: at,
-                        len: (len - sent).min(SPLICE_BYTES) as usize,
-                        socket: socket.clone(),
-                    };
+                    sent += moved;
+                    resident_to = offset + sent;
                     burst = 0;
-                    u64::from(ring.op(op).await.0?)
+                    continue;
                 }
-            };
-            if moved == 0 {
-                break;
+                resident_to = at + window;
             }
-            sent += moved;
+            let window = (resident_to - at) as usize;
+            match driver.send_file(socket, file.descriptor(), at, window) {
+                Ok(0) => break,
+                Ok(n) => sent += n as u64,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let socket = socket.clone();
+                    ring.op(Op::Writable { socket }).await.0?;
+                    burst = 0;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
             burst += 1;
             if burst == SEND_FILE_BURST && sent < len {
                 burst = 0;
@@ -211,6 +209,16 @@ impl Socket {
             }
         }
         Ok(sent)
+    }
+
+    async fn send_cold(&self, file: &File, offset: u64, len: u64) -> io::Result<u64> {
+        let op = Op::Splice {
+            file: file.descriptor().clone(),
+            offset,
+            len: len.min(SPLICE_BYTES) as usize,
+            socket: self.0.descriptor.clone(),
+        };
+        Ok(u64::from(self.0.ring.op(op).await.0?))
     }
 
     /// Waits until there is something to receive, an end or an error.

@@ -73,28 +73,32 @@ impl Kind {
     }
 
     fn start(self, bootstrap: &str) -> Result<Box<dyn Client>> {
-        let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
         Ok(match self {
             Kind::Librdkafka => Box::new(Librdkafka::new(bootstrap)),
             Kind::Kcat => Box::new(Kcat::new(bootstrap)),
-            Kind::Java => {
-                let mut command = kafka::java()?;
-                command.args([&format!("{sources}/java/Worker.java"), bootstrap]);
-                Box::new(Worker::start(self.name(), &mut command)?)
-            }
+            Kind::Java => Box::new(java_worker(bootstrap)?),
             Kind::Confluent => {
                 let mut command = python();
-                command.args([&format!("{sources}/python/confluent.py"), bootstrap]);
+                command.args([&format!("{SOURCES}/python/confluent.py"), bootstrap]);
                 Box::new(Worker::start(self.name(), &mut command)?)
             }
             Kind::Python => {
                 let mut command = python();
-                command.args([&format!("{sources}/python/pure.py"), bootstrap]);
+                command.args([&format!("{SOURCES}/python/pure.py"), bootstrap]);
                 let worker = Worker::start(self.name(), &mut command)?;
                 Box::new(worker.without_some_nulls())
             }
         })
     }
+}
+
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
+
+/// The Java client in a process of its own.
+pub fn java_worker(bootstrap: &str) -> Result<Worker> {
+    let mut command = kafka::java()?;
+    command.args([&format!("{SOURCES}/java/Worker.java"), bootstrap]);
+    Worker::start(Kind::Java.name(), &mut command)
 }
 
 fn python() -> Command {

@@ -7,6 +7,7 @@
 //! | `follow` | topic, partition, count, max_wait_ms | `ready`, then each record, then `done` |
 //! | `offset_for_time` | topic, partition, time | `offset` |
 //! | `bounds` | topic, partition | `first`, `end` |
+//! | `describe` (Java) | topic | `partitions`, `replicas` of the first, `nodes` of the cluster |
 //!
 //! Bytes are hexadecimal text or null, headers a list of pairs. A failed job is answered by
 //! `error`.
@@ -70,6 +71,13 @@ impl Worker {
     pub fn without_some_nulls(mut self) -> Worker {
         self.nulls = false;
         self
+    }
+
+    /// What the Java admin client says of a topic: partitions, replicas of one, nodes.
+    pub fn describe(&mut self, topic: &str) -> Result<(u64, u64, u64)> {
+        let answer = self.ask(&json!({"do": "describe", "topic": topic}))?;
+        let count = |name: &str| answer[name].as_u64().context("no count");
+        Ok((count("partitions")?, count("replicas")?, count("nodes")?))
     }
 
     fn line(&mut self) -> Result<Value> {

@@ -116,11 +116,14 @@ impl Setup {
             kafka::server(self.home.path(), self.address)?
         } else {
             let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+            let data = self.data();
             command
                 .arg("serve")
-                .args(["--listen", &self.address.to_string()])
-                .arg("--data")
-                .arg(self.data());
+                .args([
+                    "--override",
+                    &format!("listeners=PLAINTEXT://{}", self.address),
+                ])
+                .args(["--override", &format!("log.dirs={}", data.display())]);
             for (key, value) in &self.overrides {
                 command.arg("--override").arg(format!("{key}={value}"));
             }

@@ -69,8 +69,15 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
 }
 
-/// Variables of that prefix that belong to the command line.
-const NOT_PROPERTIES: &[&str] = &["CORELANE_CONFIG", "CORELANE_LOG"];
+/// Variables of that prefix that belong to the command line and to the tests.
+const NOT_PROPERTIES: &[&str] = &["CORELANE_CONFIG", "CORELANE_LOG", "CORELANE_BOOTSTRAP"];
+const NOT_PROPERTIES_PREFIXES: &[&str] = &["CORELANE_TEST_", "CORELANE_CRASH_", "CORELANE_SIM_"];
+
+fn is_property_variable(name: &str) -> bool {
+    name.starts_with("CORELANE_")
+        && !NOT_PROPERTIES.contains(&name)
+        && !NOT_PROPERTIES_PREFIXES.iter().any(|p| name.starts_with(p))
+}
 
 /// Reads and checks everything.
 ///
@@ -117,7 +124,7 @@ fn collect(inputs: &Inputs, errors: &mut Vec<ConfigError>) -> Vec<(String, Strin
         }
     }
     for (name, value) in &inputs.environment {
-        if name.starts_with("CORELANE_") && !NOT_PROPERTIES.contains(&name.as_str()) {
+        if is_property_variable(name) {
             let key = properties()
                 .find(|p| environment_name(p.name) == *name)
                 .map_or_else(
@@ -354,6 +361,7 @@ mod tests {
             ("CORELANE_FETCH_MAX_BYTES", "4096"),
             ("CORELANE_MESSAGE_MAX_BYTES", "6000"),
             ("CORELANE_LOG", "debug"),
+            ("CORELANE_TEST_KEEP", "1"),
             ("PATH", "/bin"),
         ];
         let loaded = load(&inputs(file, &env, &["message.max.bytes=7000"])).unwrap();

@@ -64,7 +64,7 @@ fn section() -> String {
     let void = properties().filter(|p| matches!(p.status, Status::Void(_)));
     write!(
         out,
-        "\nAccepted without effect, because a core does all its work itself: {}.\n\n",
+        "\nAccepted without effect, as a start says with the reason: {}.\n\n",
         names(void)
     )
     .unwrap();

@@ -136,14 +136,19 @@ async fn answer(
     ctx: &RequestContext<'_>,
     created: &[TopicCreation],
 ) -> Response {
-    // what the entries borrow lives here
-    let entries: Vec<Vec<Entry>> = created
+    // what the answer borrows lives here; most topics set nothing and share one list
+    let tells = ctx.version >= TELLS_CONFIGS && created.iter().any(|t| t.result.is_ok());
+    let defaults = match tells {
+        true => topic_entries(&shard.config, &BTreeMap::new()),
+        false => Vec::new(),
+    };
+    let own: Vec<Option<Vec<Entry>>> = created
         .iter()
         .map(|t| match &t.result {
-            Ok(Created { overrides, .. }) if ctx.version >= TELLS_CONFIGS => {
-                topic_entries(&shard.config, overrides)
+            Ok(Created { overrides, .. }) if tells && !overrides.is_empty() => {
+                Some(topic_entries(&shard.config, overrides))
             }
-            _ => Vec::new(),
+            _ => None,
         })
         .collect();
     let messages: Vec<Option<String>> = created
@@ -152,9 +157,12 @@ async fn answer(
         .collect();
     let topics: Vec<CreatableTopicResult<'_>> = created
         .iter()
-        .zip(&entries)
+        .zip(&own)
         .zip(&messages)
-        .map(|((topic, entries), message)| result(topic, entries, message.as_deref()))
+        .map(|((topic, own), message)| {
+            let entries = own.as_ref().unwrap_or(&defaults);
+            result(topic, entries, message.as_deref())
+        })
         .collect();
     let body = CreateTopicsResponse {
         throttle_time_ms: ctx.throttle_ms(shard, 0),

@@ -12,7 +12,7 @@ use crate::broker::connection::outbox::{Answer, Durability};
 use crate::broker::counters::Stage;
 use crate::broker::message::{Call, Message, ProduceCall, ProduceOutcome};
 use crate::broker::shard::Shard;
-use crate::broker::storage::Ticket;
+use crate::log::Ticket;
 use crate::metadata::{Image, Topic};
 use crate::wire::hot::ProduceAnswer;
 use crate::wire::messages::{
@@ -23,9 +23,6 @@ use crate::wire::write::Writer;
 
 /// First version that names topics by id.
 const IDS_FROM: i16 = 13;
-/// Shortest patience: below, an ack that waits for the disk could not be given at all, while Kafka
-/// gives it for a lone replica.
-const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
 /// Where a batch is to go.
 enum Target {
@@ -58,7 +55,7 @@ pub async fn take(
     answer.received = ctx.received;
     answer.request_bytes = ctx.frame_bytes;
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    answer.deadline = ctx.received + timeout.max(TIMEOUT_MIN);
+    answer.deadline = ctx.received + timeout.max(append::TIMEOUT_MIN);
     let mut work = Work {
         shard,
         ctx,
@@ -69,7 +66,7 @@ pub async fn take(
         leaders: Vec::new(),
         failed: None,
     };
-    work.all(&request);
+    work.all(&request).await;
     let (parcels, failed) = (work.parcels, work.failed);
     let counters = shard.counters.api(ctx.api.code());
     counters.stage(Stage::Appended, shard.ring.now() - ctx.received);
@@ -119,7 +116,7 @@ struct Work<'w, 'c> {
 
 impl Work<'_, '_> {
     /// Appends and writes the answer down as it goes.
-    fn all(&mut self, request: &ProduceRequest<'_>) {
+    async fn all(&mut self, request: &ProduceRequest<'_>) {
         let mut bytes = std::mem::take(&mut self.answer.bytes);
         let w = &mut Writer::vec(&mut bytes);
         let topics = request.topic_data.len();
@@ -131,7 +128,7 @@ impl Work<'_, '_> {
                 _ => self.image.topic(data.name),
             };
             out.topic(data.name, data.topic_id, data.partition_data.len(), w);
-            self.topic(&data, topic.map(|t| &**t), &mut out, w);
+            self.topic(&data, topic.map(|t| &**t), &mut out, w).await;
         }
         let throttle_ms = self.ctx.throttle_ms(self.shard, 0);
         if self.leaders.is_empty() {
@@ -155,7 +152,7 @@ impl Work<'_, '_> {
         self.answer.bytes = bytes;
     }
 
-    fn topic(
+    async fn topic(
         &mut self,
         data: &TopicProduceData<'_>,
         topic: Option<&Topic>,
@@ -172,7 +169,9 @@ impl Work<'_, '_> {
             let place = u32::try_from(w.len() + 4).unwrap_or(u32::MAX);
             let mut hint = None;
             let (outcome, ticket) = match self.target(topic, may, partition) {
-                Target::Here(key) => append::append(self.shard, &key, self.ctx.version, records),
+                Target::Here(key) => {
+                    append::append(self.shard, &key, self.ctx.version, records).await
+                }
                 Target::Other(to, key) => {
                     self.forward(to, key, records, place);
                     (ProduceOutcome::failed(ErrorCode::None), None)
@@ -253,24 +252,24 @@ fn write(
     out: &mut ProduceAnswer,
     w: &mut Writer<'_>,
 ) {
-    let blamed = outcome
-        .bad_record
-        .map(|batch_index| BatchIndexAndErrorMessage {
-            batch_index,
-            batch_index_error_message: outcome.message.as_deref(),
-        });
+    let blamed: Vec<BatchIndexAndErrorMessage<'_>> = outcome
+        .bad_records
+        .iter()
+        .map(|(batch_index, message)| BatchIndexAndErrorMessage {
+            batch_index: *batch_index,
+            batch_index_error_message: Some(message),
+        })
+        .collect();
     let mut response = PartitionProduceResponse {
         index,
         error_code: outcome.error.code(),
         base_offset: outcome.base_offset,
         log_append_time_ms: outcome.log_append_time_ms,
         log_start_offset: outcome.log_start_offset,
+        record_errors: blamed[..].into(),
         error_message: outcome.message.as_deref(),
         ..PartitionProduceResponse::default()
     };
-    if let Some(blamed) = &blamed {
-        response.record_errors = std::slice::from_ref(blamed).into();
-    }
     if let Some((node, epoch)) = hint {
         response.current_leader = LeaderIdAndEpoch {
             leader_id: node.0,

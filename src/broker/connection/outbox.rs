@@ -11,7 +11,7 @@ use crate::base::error_code::ErrorCode;
 use crate::base::time::Monotonic;
 use crate::broker::calls::Pending;
 use crate::broker::message::{ProduceOutcome, Reply};
-use crate::broker::storage::Ticket;
+use crate::log::Ticket;
 use crate::ring::sync::Event;
 
 /// What must have happened before an answer is true.

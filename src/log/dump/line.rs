@@ -68,7 +68,8 @@ from! {
 }
 
 impl Line {
-    pub(super) fn new(kind: &'static str) -> Line {
+    /// A thing of that kind.
+    pub fn new(kind: &'static str) -> Line {
         Line {
             kind,
             fields: Vec::new(),
@@ -77,17 +78,23 @@ impl Line {
         }
     }
 
-    pub(super) fn with(mut self, name: &'static str, value: impl Into<Value>) -> Line {
+    /// Adds a field.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Line {
         self.fields.push((name, value.into()));
         self
     }
 
-    pub(super) fn nested(mut self) -> Line {
+    /// Puts it inside of what came before.
+    #[must_use]
+    pub fn nested(mut self) -> Line {
         self.nested = true;
         self
     }
 
-    pub(super) fn wrong(mut self, problem: impl fmt::Display) -> Line {
+    /// Says what is wrong with it.
+    #[must_use]
+    pub fn wrong(mut self, problem: impl fmt::Display) -> Line {
         self.problem = Some(problem.to_string());
         self
     }

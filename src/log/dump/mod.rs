@@ -12,6 +12,7 @@ use std::io;
 use crate::log::format::{
     epoch_checkpoint, meta_properties, names, offset_checkpoint, partition_metadata,
 };
+use crate::log::journal::properties;
 use crate::log::journal::scan::RingSource;
 
 pub use line::{Line, Value};
@@ -121,7 +122,11 @@ pub fn dump<S: RingSource + ?Sized>(
             let bytes = walk.whole(name)?;
             side::partition(&mut walk, &bytes)?;
         }
-        (None, meta_properties::FILE_NAME) => {
+        (None, properties::FILE_NAME) => {
+            let bytes = walk.whole(name)?;
+            side::journals(&mut walk, &bytes)?;
+        }
+        (None, name) if name.starts_with(meta_properties::FILE_NAME) => {
             let bytes = walk.whole(name)?;
             side::meta(&mut walk, &bytes)?;
         }

@@ -7,6 +7,7 @@ use crate::log::format::{
     FormatError, epoch_checkpoint, meta_properties, offset_checkpoint, offset_index,
     partition_metadata, producer_snapshot, time_index, txn_index,
 };
+use crate::log::journal::properties::DirectoryProperties;
 use crate::log::journal::scan::RingSource;
 
 fn lines<S, T>(
@@ -99,6 +100,25 @@ pub(super) fn partition<S: RingSource + ?Sized>(
     lines(walk, one, |id| {
         Line::new("partition").with("topic_id", id.to_string())
     })
+}
+
+pub(super) fn journals<S: RingSource + ?Sized>(
+    walk: &mut Walk<'_, S>,
+    bytes: &[u8],
+) -> Result<(), DumpError> {
+    let found = match DirectoryProperties::decode(bytes) {
+        Ok(found) => found,
+        Err(error) => return walk.put(Line::new("file").wrong(error)),
+    };
+    walk.put(Line::new("directory").with("directory_id", found.directory.to_string()))?;
+    for journal in &found.journals {
+        walk.put(
+            Line::new("journal")
+                .nested()
+                .with("id", journal.to_string()),
+        )?;
+    }
+    Ok(())
 }
 
 pub(super) fn meta<S: RingSource + ?Sized>(

@@ -81,8 +81,8 @@ fn both_address_families_listen_and_the_unspecified_ipv6_address_takes_ipv4_too(
 fn a_chain_larger_than_every_buffer_arrives_whole() {
     on_ring(|ring| async move {
         let (client, server) = pair(&ring).await;
-        client.tune(Some(8 << 10), None).unwrap();
-        server.tune(None, Some(8 << 10)).unwrap();
+        client.tune(Some(128 << 10), None).unwrap();
+        server.tune(None, Some(128 << 10)).unwrap();
         let bytes = pattern(3 << 20);
         let parts = chain(&[&bytes[..1], &bytes[1..100_000], &bytes[100_000..]]);
         let sender = ring.spawn(async move {
@@ -251,7 +251,7 @@ async fn serve_file(ring: &Ring, direct: bool, cold: bool) {
     let (listener, addr) = local(ring);
     let reader = slow_reader(addr, 10);
     let (socket, _) = listener.accept().await.unwrap();
-    socket.tune(Some(32 << 10), None).unwrap();
+    socket.tune(Some(256 << 10), None).unwrap();
     assert_eq!(drain(ring, &socket).await.len(), 10);
     let (from, to) = (4_321, bytes.len() as u64);
     socket.send(chain(&[b"head"])).await.unwrap();
@@ -301,7 +301,7 @@ fn a_cold_send_that_is_given_up_leaves_nothing_in_the_pipes() {
             )
             .unwrap();
             let (client, server) = pair(&ring).await;
-            server.tune(Some(16 << 10), None).unwrap();
+            server.tune(Some(256 << 10), None).unwrap();
             if round % 2 == 0 {
                 // Nobody reads: the transfer stops with a filled pipe.
                 let send = server.send_file(&file, 0, 4 << 20);

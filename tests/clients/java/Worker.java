@@ -17,6 +17,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.concurrent.Future;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.CloseOptions;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -51,6 +53,7 @@ public class Worker {
                     case "follow" -> follow(job, answer);
                     case "offset_for_time" -> offsetForTime(job, answer);
                     case "bounds" -> bounds(job, answer);
+                    case "describe" -> describe(job, answer);
                     default -> answer.put("error", "unknown job");
                 }
             } catch (Exception e) {
@@ -189,6 +192,17 @@ public class Worker {
             OffsetAndTimestamp found =
                     consumer.offsetsForTimes(Map.of(of, job.get("time").asLong())).get(of);
             answer.put("offset", found == null ? -1 : found.offset());
+        }
+    }
+
+    static void describe(JsonNode job, ObjectNode answer) throws Exception {
+        String topic = job.get("topic").asText();
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
+            TopicDescription of =
+                    admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic);
+            answer.put("partitions", of.partitions().size());
+            answer.put("replicas", of.partitions().get(0).replicas().size());
+            answer.put("nodes", admin.describeCluster().nodes().get().size());
         }
     }
 

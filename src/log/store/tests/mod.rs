@@ -2,5 +2,8 @@
 
 mod basics;
 mod crashes;
+mod damage;
 mod harness;
 mod model;
+mod shards;
+mod space;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::harness::*;
 use crate::base::config::TopicConfig;
-use crate::log::store::{LogStore, NewPartition};
+use crate::log::store::{FlushPolicy, LogStore, NewPartition};
 use crate::ring::Ring;
 use crate::ring::sim::{DiskOptions, Luck, Rng, SimOptions};
 
@@ -181,7 +181,8 @@ fn check(run: &Run, model: &Model, power: bool, context: &str) {
     }
 }
 
-fn life(seed: u64) {
+/// Under `interval` an ack survives a killed process only, so that is what happens there.
+fn life(seed: u64, policy: FlushPolicy) {
     let options = SimOptions {
         disk: DiskOptions {
             slow_chance: 0.01,
@@ -193,6 +194,9 @@ fn life(seed: u64) {
     };
     let mut machine = Machine::with(seed, options, config(&["/data"]));
     machine.topic = topic();
+    machine.config.flush_policy = policy;
+    machine.config.flush_interval = Duration::from_secs(3);
+    let kills_only = policy == FlushPolicy::Interval;
     if seed.is_multiple_of(3) {
         machine.config.dirs.push("/more".into());
     }
@@ -202,7 +206,7 @@ fn life(seed: u64) {
     for round in 0..4 {
         let context = format!("seed {seed} round {round}");
         let run = machine.start();
-        let power = rng.chance(0.7);
+        let power = rng.chance(0.7) && !kills_only;
         let clean_stop = rng.chance(0.15);
         let calls = match rng.below(3) {
             0 => 1 + rng.below(60),
@@ -248,7 +252,7 @@ fn life(seed: u64) {
         // crashes while it recovers
         for _ in 0..rng.below(3) {
             let process = world.process(machine.id);
-            let power = rng.chance(0.5);
+            let power = rng.chance(0.5) && !kills_only;
             lost_power |= power;
             world.die_at_call(process, 1 + rng.below(60), power);
             let started = machine.start_in(process);
@@ -260,14 +264,19 @@ fn life(seed: u64) {
         let run = machine.start();
         check(&run, &model, lost_power, &context);
         // another start of what was just recovered
-        if rng.chance(0.5) {
+        if rng.chance(0.5) || kills_only {
             world.kill(run.process);
         } else {
             world.power_cut(machine.id, Luck::draw(&mut rng));
         }
         drop(run);
         let run = machine.start();
-        check(&run, &model, true, &format!("{context}, started again"));
+        check(
+            &run,
+            &model,
+            !kills_only,
+            &format!("{context}, started again"),
+        );
         match rng.chance(0.3) {
             true => run.stop(),
             false => world.kill(run.process),
@@ -277,6 +286,15 @@ fn life(seed: u64) {
 
 #[test]
 fn acked_and_seen_records_survive_crashes_at_any_step() {
+    lives(FlushPolicy::Group);
+}
+
+#[test]
+fn without_flushes_acked_and_seen_records_survive_killed_processes() {
+    lives(FlushPolicy::Interval);
+}
+
+fn lives(policy: FlushPolicy) {
     let seeds: Vec<u64> = match std::env::var("CORELANE_SEEDS") {
         Ok(text) => {
             let (from, to) = text.split_once("..").expect("from..to");
@@ -291,7 +309,7 @@ fn acked_and_seen_records_survive_crashes_at_any_step() {
             .try_init();
     }
     for seed in seeds {
-        let result = std::panic::catch_unwind(|| life(seed));
+        let result = std::panic::catch_unwind(|| life(seed, policy));
         if let Err(panic) = result {
             eprintln!("seed {seed} failed");
             std::panic::resume_unwind(panic);

@@ -1,0 +1,205 @@
+//! Receive, copy with CRC-32C, write, flush, answer: one thread, no runtime.
+
+use std::fs::OpenOptions;
+use std::hint::black_box;
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use corelane::base::checksum::crc32c_append;
+use corelane::ring::buf::BufMut;
+
+use crate::common::{Options, check, listen, ready};
+
+const RING_BYTES: usize = 256 << 20;
+const GROUP_BYTES: usize = 8 << 20;
+const FRAME_BYTES: usize = 2 << 20;
+/// Copy and sum alternate within the first-level cache.
+const PIECE: usize = 8 << 10;
+
+struct Connection {
+    stream: TcpStream,
+    buf: Vec<u8>,
+    begin: usize,
+    end: usize,
+    answers: usize,
+}
+
+pub fn serve(options: &Options) -> io::Result<()> {
+    let mut open = OpenOptions::new();
+    open.read(true).write(true).create(true).truncate(false);
+    if options.flush {
+        open.custom_flags(libc::O_DIRECT);
+    }
+    let file = open.open(&options.file)?;
+    prepare(file.as_raw_fd())?;
+    let listener = listen(options)?;
+    listener.set_nonblocking(true)?;
+    // SAFETY: plain system call.
+    let poll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) } as isize)? as RawFd;
+    add(poll, listener.as_raw_fd(), u64::MAX)?;
+    ready(listener.local_addr()?)?;
+    let mut connections: Vec<Option<Connection>> = Vec::new();
+    let mut group = BufMut::unbudgeted(GROUP_BYTES + FRAME_BYTES);
+    let mut position = 0;
+    // SAFETY: all zeros is a valid event.
+    let mut events: [libc::epoll_event; 64] = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: the list lives through the call.
+        let n = unsafe { libc::epoll_wait(poll, events.as_mut_ptr(), 64, -1) };
+        let mut filled = 0;
+        for event in &events[..n.max(0) as usize] {
+            if event.u64 == u64::MAX {
+                while let Ok((stream, _)) = listener.accept() {
+                    stream.set_nonblocking(true)?;
+                    stream.set_nodelay(true)?;
+                    add(poll, stream.as_raw_fd(), connections.len() as u64)?;
+                    connections.push(Some(Connection {
+                        stream,
+                        buf: vec![0; 2 * FRAME_BYTES],
+                        begin: 0,
+                        end: 0,
+                        answers: 0,
+                    }));
+                }
+                continue;
+            }
+            let slot = &mut connections[event.u64 as usize];
+            let Some(connection) = slot else { continue };
+            if !connection.receive()? {
+                *slot = None;
+                continue;
+            }
+            filled = connection.take_frames(&mut group, filled)?;
+        }
+        if filled == 0 {
+            continue;
+        }
+        let whole = filled.next_multiple_of(4096);
+        group[filled..whole].fill(0);
+        if position + whole > RING_BYTES {
+            position = 0;
+        }
+        write(file.as_raw_fd(), &group[..whole], position)?;
+        position += whole;
+        if options.flush {
+            // SAFETY: plain system call.
+            check(unsafe { libc::fdatasync(file.as_raw_fd()) } as isize)?;
+        }
+        for connection in connections.iter_mut().flatten() {
+            connection.answer()?;
+        }
+    }
+}
+
+impl Connection {
+    /// One receive; false at the end.
+    fn receive(&mut self) -> io::Result<bool> {
+        if self.begin == self.end {
+            (self.begin, self.end) = (0, 0);
+        } else if self.begin > FRAME_BYTES {
+            self.buf.copy_within(self.begin..self.end, 0);
+            (self.begin, self.end) = (0, self.end - self.begin);
+        }
+        let free = &mut self.buf[self.end..];
+        // SAFETY: the slice is valid for its length.
+        let n = unsafe {
+            libc::recv(
+                self.stream.as_raw_fd(),
+                free.as_mut_ptr().cast(),
+                free.len(),
+                0,
+            )
+        };
+        match check(n) {
+            Ok(0) => Ok(false),
+            Ok(n) => {
+                self.end += n;
+                Ok(true)
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => Ok(true),
+                io::ErrorKind::ConnectionReset => Ok(false),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Copies whole frames into the group with their sum, as long as there is room.
+    fn take_frames(&mut self, group: &mut [u8], mut filled: usize) -> io::Result<usize> {
+        while self.end - self.begin >= 4 {
+            let head = &self.buf[self.begin..self.begin + 4];
+            let len = i32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+            if len > FRAME_BYTES - 4 {
+                return Err(io::Error::other("a frame is too large"));
+            }
+            let from = self.begin + 4;
+            if self.end < from + len || filled + len > group.len() - 4096 {
+                break;
+            }
+            let mut sum = 0;
+            for at in (0..len).step_by(PIECE) {
+                let piece = PIECE.min(len - at);
+                let to = &mut group[filled + at..filled + at + piece];
+                to.copy_from_slice(&self.buf[from + at..from + at + piece]);
+                sum = crc32c_append(sum, to);
+            }
+            black_box(sum);
+            filled += len;
+            self.begin = from + len;
+            self.answers += 1;
+        }
+        Ok(filled)
+    }
+
+    fn answer(&mut self) -> io::Result<()> {
+        const ANSWER: [u8; 12] = [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+        if self.answers == 0 {
+            return Ok(());
+        }
+        let bytes = ANSWER.repeat(std::mem::take(&mut self.answers));
+        // SAFETY: the slice is valid for its length. Answers are small: the socket takes them.
+        let n = unsafe {
+            libc::send(
+                self.stream.as_raw_fd(),
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                libc::MSG_NOSIGNAL,
+            )
+        };
+        check(n).map(drop)
+    }
+}
+
+fn add(poll: RawFd, fd: RawFd, data: u64) -> io::Result<()> {
+    let mut event = libc::epoll_event {
+        events: libc::EPOLLIN as u32,
+        u64: data,
+    };
+    // SAFETY: the event lives through the call.
+    check(unsafe { libc::epoll_ctl(poll, libc::EPOLL_CTL_ADD, fd, &raw mut event) } as isize)
+        .map(drop)
+}
+
+fn write(fd: RawFd, bytes: &[u8], offset: usize) -> io::Result<()> {
+    let mut written = 0;
+    while written < bytes.len() {
+        let rest = &bytes[written..];
+        let at = (offset + written) as i64;
+        // SAFETY: the slice is valid for its length.
+        written += check(unsafe { libc::pwrite(fd, rest.as_ptr().cast(), rest.len(), at) })?;
+    }
+    Ok(())
+}
+
+/// Writes the whole ring once, so that later writes change no metadata.
+fn prepare(fd: RawFd) -> io::Result<()> {
+    let mut zeros = BufMut::unbudgeted(4 << 20);
+    zeros.fill(0);
+    for at in (0..RING_BYTES).step_by(zeros.len()) {
+        write(fd, &zeros, at)?;
+    }
+    // SAFETY: plain system call.
+    check(unsafe { libc::fsync(fd) } as isize).map(drop)
+}

@@ -1,0 +1,235 @@
+use std::path::Path;
+
+use super::harness::*;
+use crate::base::ids::Offset;
+use crate::log::recovery::OpenError;
+use crate::ring::sim::SimOptions;
+
+/// The only journal's ring file.
+fn ring_path(run: &Run) -> std::path::PathBuf {
+    let names = run.ring.read_dir(Path::new("/data")).expect("a directory");
+    let ring = names
+        .iter()
+        .find(|entry| entry.name.ends_with(".journal"))
+        .expect("a journal");
+    Path::new("/data").join(&ring.name)
+}
+
+#[test]
+fn rot_of_durable_entries_takes_their_partitions_offline_and_is_named() {
+    let machine = Machine::new(21);
+    let run = machine.start();
+    run.create(0);
+    for n in 0..20u8 {
+        run.produce(0, &[n; 700]);
+    }
+    let path = ring_path(&run);
+    machine.world.kill(run.process);
+    // two superblocks, OPEN with ADOPT, then one page for each append: byte 40 is in a header
+    machine.world.rot(machine.id, &path, 10 * 4096 + 40, 3);
+    for _ in 0..2 {
+        let run = machine.start();
+        assert!(run.store.partition(&key(0)).is_none());
+        let damage = run.store.damage(&key(0)).expect("it is damaged");
+        assert!(damage.contains("is damaged at byte 40960"), "{damage}");
+        assert!(run.store.is_offline(&key(0)));
+        run.create(1);
+        run.produce(1, b"others go on");
+        run.stop();
+    }
+    let run = machine.start();
+    assert!(run.store.damage(&key(0)).is_some(), "nobody repaired it");
+    assert_eq!(run.values(1).len(), 2);
+    let kept = run.ring.read_dir(Path::new("/data")).expect("a directory");
+    assert!(kept.iter().any(|entry| entry.name.ends_with(".damaged")));
+}
+
+#[test]
+fn rot_in_one_batch_takes_only_its_partition_offline() {
+    let machine = Machine::new(22);
+    let run = machine.start();
+    run.create(0);
+    run.create(1);
+    for n in 0..20u8 {
+        run.produce(i32::from(n % 2), &[n; 700]);
+    }
+    let path = ring_path(&run);
+    machine.world.kill(run.process);
+    machine.world.rot(machine.id, &path, 10 * 4096 + 400, 3);
+    let run = machine.start();
+    let offline: Vec<bool> = (0..2).map(|n| run.store.is_offline(&key(n))).collect();
+    assert_eq!(offline.iter().filter(|offline| **offline).count(), 1);
+    let other = i32::from(offline[0]);
+    assert_eq!(run.values(other).len(), 10);
+}
+
+#[test]
+fn a_torn_tail_is_dropped() {
+    let machine = Machine::new(23);
+    let run = machine.start();
+    run.create(0);
+    for n in 0..20u8 {
+        run.produce(0, &[n; 700]);
+    }
+    let path = ring_path(&run);
+    machine.world.kill(run.process);
+    // the newest entry has nobody who knows that it was durable
+    machine.world.rot(machine.id, &path, 22 * 4096 + 400, 3);
+    let run = machine.start();
+    assert_eq!(run.values(0).len(), 19);
+    assert_eq!(run.produce(0, b"goes on").base_offset, Offset(19));
+}
+
+#[test]
+fn an_idle_journal_seals_its_newest_entry() {
+    let machine = Machine::new(24);
+    let run = machine.start();
+    run.create(0);
+    run.produce(0, &[1; 700]);
+    machine.world.run_for(std::time::Duration::from_secs(3));
+    let path = ring_path(&run);
+    machine.world.kill(run.process);
+    machine.world.rot(machine.id, &path, 3 * 4096 + 400, 3);
+    let run = machine.start();
+    assert!(
+        run.store.is_offline(&key(0)),
+        "it is known to have been durable"
+    );
+}
+
+#[test]
+fn a_missing_journal_takes_the_directory_offline_and_others_go_on() {
+    let machine = Machine::with(25, SimOptions::default(), config(&["/data", "/more"]));
+    let run = machine.start();
+    for n in 0..2 {
+        run.create(n);
+        run.produce(n, b"one");
+    }
+    let path = ring_path(&run);
+    run.ring.remove_file(&path).expect("removed");
+    machine.world.kill(run.process);
+    let run = machine.start();
+    let there: Vec<i32> = (0..2)
+        .filter(|n| run.store.partition(&key(*n)).is_some())
+        .collect();
+    assert_eq!(there.len(), 1);
+    assert_eq!(run.values(there[0]).len(), 1);
+    let states: Vec<bool> = run
+        .store
+        .directories()
+        .iter()
+        .map(|directory| directory.is_offline())
+        .collect();
+    assert_eq!(states, [true, false]);
+}
+
+#[test]
+fn a_failed_flush_takes_the_directory_offline_and_is_never_tried_again() {
+    let machine = Machine::new(26);
+    let run = machine.start();
+    run.create(0);
+    run.produce(0, b"one");
+    machine
+        .world
+        .fail_flushes(machine.id, Path::new("/data"), 1);
+    let (store, partition) = (run.store.clone(), run.partition(0));
+    let refused = run.run(async move {
+        let appended = append(&store, &partition, &batch(b"two")).await;
+        let waited = store.flushed(appended.expect("appended").ticket).await;
+        let again = append(&store, &partition, &batch(b"three")).await;
+        (waited, again)
+    });
+    assert!(refused.0.is_err());
+    assert!(refused.1.is_err());
+    assert!(run.store.is_offline(&key(0)));
+    machine.world.kill(run.process);
+    let run = machine.start();
+    assert_eq!(run.values(0)[0], (Offset(0), b"one".to_vec()));
+}
+
+#[test]
+fn another_node_or_cluster_is_refused() {
+    let mut machine = Machine::new(27);
+    let run = machine.start();
+    run.create(0);
+    run.stop();
+    machine.config.node_id = crate::base::ids::NodeId(2);
+    assert!(matches!(
+        machine.try_start().map(|_| ()),
+        Err(OpenError::WrongNode {
+            expected: 2,
+            found: 1,
+            ..
+        })
+    ));
+    machine.config.node_id = crate::base::ids::NodeId(1);
+    machine.config.cluster_id = Some("elsewhere".into());
+    assert!(matches!(
+        machine.try_start().map(|_| ()),
+        Err(OpenError::WrongCluster { .. })
+    ));
+    machine.config.cluster_id = None;
+    assert!(machine.start().clean);
+}
+
+#[test]
+fn a_directory_in_use_is_refused() {
+    let machine = Machine::new(28);
+    let _run = machine.start();
+    assert!(matches!(
+        machine.try_start().map(|_| ()),
+        Err(OpenError::Locked { .. })
+    ));
+}
+
+#[test]
+fn a_partition_that_no_topic_knows_is_set_aside_not_deleted() {
+    let machine = Machine::new(29);
+    let run = machine.start();
+    run.create(0);
+    run.produce(0, b"one");
+    let store = run.store.clone();
+    run.run(async move {
+        let new = crate::log::store::NewPartition {
+            key: crate::base::ids::PartitionKey {
+                topic: crate::base::ids::Uuid([8; 16]),
+                ..key(0)
+            },
+            topic: "stranger".into(),
+            config: Default::default(),
+        };
+        store.create_partition(new).await.expect("made");
+    });
+    machine.world.kill(run.process);
+    let run = machine.start();
+    let names = run.ring.read_dir(Path::new("/data")).expect("a directory");
+    let strays: Vec<_> = names
+        .iter()
+        .filter(|entry| entry.name.ends_with("-stray"))
+        .collect();
+    assert_eq!(strays.len(), 1);
+    assert!(strays[0].name.starts_with("stranger-0."));
+    assert_eq!(run.values(0).len(), 1);
+}
+
+#[test]
+fn a_deleted_partition_leaves_the_disk() {
+    let machine = Machine::new(30);
+    let run = machine.start();
+    run.create(0);
+    run.create(1);
+    run.produce(0, &[1; 100_000]);
+    let store = run.store.clone();
+    run.run(async move { store.delete_partition(&key(0)).await.expect("deleted") });
+    machine.world.run_for(std::time::Duration::from_secs(30));
+    let names = run.ring.read_dir(Path::new("/data")).expect("a directory");
+    let left: Vec<_> = names
+        .iter()
+        .filter(|entry| entry.is_dir)
+        .map(|entry| entry.name.as_str())
+        .collect();
+    assert_eq!(left, ["t-1"]);
+    machine.world.kill(run.process);
+    let run = machine.start();
+    assert!(run.store.partition(&key(0)).is_none());
+}
