@@ -33,3 +33,8 @@ pub const RECORD_ERRORS: usize = 64;
 /// Size of the metadata log at which a snapshot replaces it, at least: small enough that replaying
 /// it takes milliseconds.
 pub const METADATA_LOG_BYTES_MIN: u64 = 4 << 20;
+
+/// Topics that a request may name beyond those that exist, and settings or replicas that one that
+/// makes topics may carry: an answer takes many times the memory of the question, and no client has
+/// a use for more.
+pub const NAMED_PER_REQUEST_MAX: usize = 10_000;

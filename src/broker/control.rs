@@ -208,11 +208,7 @@ fn fail(request: &Request, reply: &mut Reply, refusal: &Refusal) {
                 topic.result = Err(refusal.clone());
             }
         }
-        (_, Reply::ProducerIds(result)) => {
-            if result.is_ok() {
-                *result = Err(refusal.clone());
-            }
-        }
+        (_, Reply::ProducerIds(result)) if result.is_ok() => *result = Err(refusal.clone()),
         _ => {}
     }
 }

@@ -154,6 +154,7 @@ fn serve(mut bytes: &[u8]) {
             InitProducerId InitProducerIdRequest,
             OffsetForLeaderEpoch OffsetForLeaderEpochRequest,
             DescribeCluster DescribeClusterRequest,
+            DescribeConfigs DescribeConfigsRequest,
         }
         bytes = &bytes[end..];
     }

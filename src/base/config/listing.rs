@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::broker::BrokerConfig;
 use super::load::{Origin, Settings};
 use super::property::{Change, Kind, Property, Scope, Status};
-use super::table::{properties, topic_properties};
+use super::table::{find, properties, topic_properties};
 
 /// Where a value comes from, by the numbers of DescribeConfigs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,54 @@ pub struct Entry {
     pub read_only: bool,
     /// The row of the table.
     pub property: &'static Property,
+}
+
+/// A value that a setting has, or would have if the ones before it were taken away.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Synonym<'a> {
+    /// Name, which may be that of the broker's default or of a coarser unit.
+    pub name: &'static str,
+    /// Value under that name; `None` is null.
+    pub value: Option<&'a str>,
+    /// Where it is set.
+    pub source: Source,
+}
+
+impl Entry {
+    /// The values behind this one, the one in effect first.
+    pub fn synonyms<'a>(&'a self, settings: &'a Settings) -> Vec<Synonym<'a>> {
+        let mut out = Vec::new();
+        if self.source == Source::Topic {
+            out.push(Synonym {
+                name: self.name,
+                value: self.value.as_deref(),
+                source: Source::Topic,
+            });
+        }
+        if self.property.scope == Scope::Topic {
+            return out;
+        }
+        let names = || {
+            let coarser = self.property.coarser.iter().map(|(name, _)| *name);
+            std::iter::once(self.property.name).chain(coarser)
+        };
+        out.extend(names().filter_map(|name| {
+            let (value, _) = settings.explicit(name)?;
+            Some(Synonym {
+                name,
+                value: Some(value),
+                source: Source::Static,
+            })
+        }));
+        out.extend(names().filter_map(|name| {
+            Some(Synonym {
+                name,
+                value: Some(find(name)?.default?),
+                source: Source::Default,
+            })
+        }));
+        out
+    }
 }
 
 impl Kind {
@@ -144,6 +192,20 @@ mod tests {
         assert_eq!(of("retention.ms"), ("3600000", Source::Static));
         assert_eq!(of("segment.ms"), ("604800000", Source::Default));
         assert_eq!(of("flush.ms"), ("9223372036854775807", Source::Default));
+        let retention = entries.iter().find(|e| e.name == "retention.ms").unwrap();
+        let synonyms: Vec<_> = retention
+            .synonyms(&broker.settings)
+            .iter()
+            .map(|s| (s.name, s.value.unwrap(), s.source))
+            .collect();
+        let hours = "log.retention.hours";
+        assert_eq!(
+            synonyms,
+            [
+                (hours, "1", Source::Static),
+                (hours, "168", Source::Default)
+            ]
+        );
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use broker::{
 };
 pub use error::{ConfigError, ConfigErrors, Warning};
 pub use listener::{Listener, SecurityProtocol};
-pub use listing::{Entry, Source, broker_entries, topic_entries};
+pub use listing::{Entry, Source, Synonym, broker_entries, topic_entries};
 pub use load::{Inputs, Loaded, Origin, Settings, environment_name, load};
 pub use property::{Change, Kind, Property, Scope, Status};
 pub use spec::{Cores, LaneMode, Lanes, PortRange, Size};

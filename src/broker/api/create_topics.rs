@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::base::config::{Entry, topic_entries};
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::{ShardId, Uuid};
+use crate::base::limits::NAMED_PER_REQUEST_MAX;
 use crate::broker::api::{CloseReason, RequestContext, Response};
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::control;
@@ -31,6 +32,14 @@ pub async fn handle(
     ctx: &RequestContext<'_>,
     request: CreateTopicsRequest<'_>,
 ) -> Result<Response, CloseReason> {
+    let named = request.topics.iter();
+    let carried: usize = named
+        .map(|t| {
+            let replicas = t.assignments.iter().map(|a| 1 + a.broker_ids.len());
+            1 + t.configs.len() + replicas.sum::<usize>()
+        })
+        .sum();
+    bounded(carried, 10 * NAMED_PER_REQUEST_MAX)?;
     let any = ctx.allows(shard, Operation::Create, Resource::Cluster);
     let (mut topics, mut refused) = (Vec::new(), Vec::new());
     for topic in request.topics.iter() {
@@ -50,6 +59,14 @@ pub async fn handle(
     let mut created = create(shard, topics, request.validate_only, limit).await;
     created.append(&mut refused);
     Ok(answer(shard, ctx, &created).await)
+}
+
+/// Ends the connection of a client that asks for absurdly much: see [`NAMED_PER_REQUEST_MAX`].
+pub(super) fn bounded(count: usize, max: usize) -> Result<(), CloseReason> {
+    match count <= max {
+        true => Ok(()),
+        false => Err(CloseReason::Cut("too much in one request")),
+    }
 }
 
 /// The time that a client gives a change.
@@ -114,7 +131,7 @@ fn new_topic(topic: &CreatableTopic<'_>) -> NewTopic {
             .assignments
             .iter()
             .map(|a| {
-                let machines = a.broker_ids.iter().map(|id| machine_id(id));
+                let machines = a.broker_ids.iter().map(machine_id);
                 (a.partition_index, machines.collect())
             })
             .collect(),

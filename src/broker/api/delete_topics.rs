@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::{ShardId, Uuid};
-use crate::broker::api::create_topics::{limit, timed_out};
+use crate::base::limits::NAMED_PER_REQUEST_MAX;
+use crate::broker::api::create_topics::{bounded, limit, timed_out};
 use crate::broker::api::{CloseReason, RequestContext, Response};
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::control;
@@ -26,6 +27,11 @@ pub async fn handle(
     ctx: &RequestContext<'_>,
     request: DeleteTopicsRequest<'_>,
 ) -> Result<Response, CloseReason> {
+    let known = shard.image().topics().len();
+    bounded(
+        request.topics.len() + request.topic_names.len(),
+        known + NAMED_PER_REQUEST_MAX,
+    )?;
     let asked: Vec<TopicRef> = if ctx.version >= BY_ID {
         let topics = request.topics.iter();
         topics

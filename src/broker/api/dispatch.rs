@@ -28,6 +28,7 @@ pub async fn dispatch(
         ApiKey::CreateTopics => call!(create_topics),
         ApiKey::DeleteTopics => call!(delete_topics),
         ApiKey::DescribeCluster => call!(describe_cluster),
+        ApiKey::DescribeConfigs => call!(describe_configs),
         ApiKey::InitProducerId => call!(init_producer_id),
         api => Err(CloseReason::Unsupported {
             api,

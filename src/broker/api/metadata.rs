@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::{NodeId, PartitionId, Uuid};
-use crate::broker::api::create_topics::{create, errors, limit, with_defaults};
+use crate::base::limits::NAMED_PER_REQUEST_MAX;
+use crate::broker::api::create_topics::{bounded, create, errors, limit, with_defaults};
 use crate::broker::api::{CloseReason, RequestContext, Response};
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::lanes::LaneView;
@@ -54,6 +55,8 @@ pub async fn handle(
     ctx: &RequestContext<'_>,
     request: MetadataRequest<'_>,
 ) -> Result<Response, CloseReason> {
+    let known = shard.image().topics().len();
+    bounded(request.topics.len(), known + NAMED_PER_REQUEST_MAX)?;
     let all = match ctx.version {
         v if v < NULL_IS_ALL => request.topics.is_empty(),
         _ => request.topics.is_null(),

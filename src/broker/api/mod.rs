@@ -5,6 +5,7 @@ mod context;
 pub mod create_topics;
 pub mod delete_topics;
 pub mod describe_cluster;
+pub mod describe_configs;
 mod dispatch;
 pub mod fetch;
 pub mod init_producer_id;
