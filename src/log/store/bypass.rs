@@ -101,7 +101,7 @@ impl Journal {
             wait.await;
         }
         let settled = match partition.settle_sealed().await {
-            Ok(()) => self.flush_slot(id).await,
+            Ok(()) => self.flush_slot_and_names(id).await,
             Err(error) => Err(error.into()),
         };
         self.state.borrow_mut().bypassing -= 1;
@@ -128,7 +128,13 @@ impl Journal {
             }
             self.counts.segment(bytes);
         }
-        self.flush_slot(id).await
+        self.flush_slot_and_names(id).await
+    }
+
+    /// A pointer stands for bytes of a file: its name must be durable too, and its directory's.
+    async fn flush_slot_and_names(&self, id: SlotId) -> Result<(), DrainError> {
+        self.flush_slot(id).await?;
+        self.flush_names().await
     }
 
     /// Puts the round's pointers, and what of its last page is in no file, into the open group.

@@ -292,18 +292,39 @@ impl Journal {
         if let Some(dir) = &dirty.dir {
             self.ring.sync_dir(dir).await?;
             self.counts.flush();
-            self.state.borrow_mut().new_names = true;
+            self.state.borrow_mut().names.wanted += 1;
         }
         Ok(())
     }
 
-    /// The directories of new partitions.
-    async fn flush_names(&self) -> Result<(), DrainError> {
-        if std::mem::take(&mut self.state.borrow_mut().new_names) {
-            self.ring.sync_dir(self.directory.path()).await?;
-            self.counts.flush();
+    /// The names of new partitions' directories, as far as they were wanted when this began; whoever
+    /// else flushes them at that moment flushes them for all.
+    pub(crate) async fn flush_names(&self) -> Result<(), DrainError> {
+        let goal = self.state.borrow().names.wanted;
+        let upto = loop {
+            let wait = self.progress.wait();
+            {
+                let names = &mut self.state.borrow_mut().names;
+                if names.flushed >= goal {
+                    return Ok(());
+                }
+                if !std::mem::replace(&mut names.flushing, true) {
+                    break names.wanted;
+                }
+            }
+            wait.await;
+        };
+        let flushed = self.ring.sync_dir(self.directory.path()).await;
+        {
+            let names = &mut self.state.borrow_mut().names;
+            names.flushing = false;
+            if flushed.is_ok() {
+                names.flushed = upto;
+            }
         }
-        Ok(())
+        self.progress.notify_all();
+        self.counts.flush();
+        Ok(flushed?)
     }
 
     async fn flush_all_dirty(self: &Rc<Self>) -> Result<(), DrainError> {

@@ -97,7 +97,7 @@ pub(crate) struct State {
     /// Partitions whose files wait for a flush.
     pub dirty: Vec<SlotId>,
     /// Names in the log directory wait for its flush.
-    pub new_names: bool,
+    pub names: NewNames,
     /// Bytes carried in this lap, which began at this count of placed bytes.
     pub carried: (u64, u64),
     pub undrained: u64,
@@ -118,6 +118,14 @@ pub(crate) struct State {
     pub grown: Option<u64>,
     pub stopping: bool,
     pub stopped_drains: bool,
+}
+
+/// Names in the log directory that are not known to be durable, counted.
+#[derive(Debug, Default)]
+pub(crate) struct NewNames {
+    pub wanted: u64,
+    pub flushed: u64,
+    pub flushing: bool,
 }
 
 impl Journal {
@@ -217,7 +225,7 @@ impl Journal {
                 doomed: Vec::new(),
                 ready: VecDeque::new(),
                 dirty: Vec::new(),
-                new_names: false,
+                names: NewNames::default(),
                 carried: (0, 0),
                 undrained: 0,
                 bypassing: 0,

@@ -60,6 +60,8 @@ impl Trace {
     }
 
     pub(super) fn note_bytes(&mut self, bytes: &[u8]) {
-        self.note(u64::from(crate::base::checksum::crc32c(bytes)) << 32 | bytes.len() as u64);
+        // a taste is enough: who sent or wrote them is in the trace already
+        let taste = &bytes[..bytes.len().min(256)];
+        self.note(u64::from(crate::base::checksum::crc32c(taste)) << 32 | bytes.len() as u64);
     }
 }
