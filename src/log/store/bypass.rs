@@ -55,6 +55,7 @@ impl Journal {
                 }
                 let Some(first) = slot.bypass.front() else {
                     slot.bypassing = false;
+                    self.progress.notify_all();
                     return None;
                 };
                 let segment = first.place.segment;

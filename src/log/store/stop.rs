@@ -14,12 +14,14 @@ use crate::log::partition::LogError;
 use crate::log::store::directory::Directory;
 use crate::log::store::journal::Journal;
 use crate::log::store::shard::{LogStore, StoreError};
+use crate::log::store::slot::Slot;
 use crate::ring::Ring;
 use crate::ring::driver::OpenOptions;
 
 impl Journal {
     /// Waits until everything appended is durable, then ends the journal's tasks.
     async fn stop(&self) -> Result<(), StorageError> {
+        self.until_nothing_bypasses().await?;
         let last = {
             let state = self.state.borrow();
             match state.open.is_empty() {
@@ -40,6 +42,26 @@ impl Journal {
         match self.directory.is_offline() {
             true => Err(self.directory.offline_error()),
             false => Ok(()),
+        }
+    }
+}
+
+impl Journal {
+    /// Batches on their way past the journal are in no group yet: their pointers come when they are
+    /// in their segments.
+    async fn until_nothing_bypasses(&self) -> Result<(), StorageError> {
+        loop {
+            let wait = self.progress.wait();
+            if self.directory.is_offline() {
+                return Err(self.directory.offline_error());
+            }
+            let bypasses = |slot: &Slot| {
+                !slot.partition.is_gone() && (slot.bypassing || !slot.bypass.is_empty())
+            };
+            if !self.state.borrow().slots.iter().flatten().any(bypasses) {
+                return Ok(());
+            }
+            wait.await;
         }
     }
 }

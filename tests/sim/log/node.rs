@@ -290,7 +290,9 @@ impl Main {
         while self.shared.producing.get() > 0 {
             self.ring.sleep(Duration::from_millis(1)).await;
         }
+        tracing::info!(shard = self.shard.0, "stopping");
         let _ = store.stop_clean().await;
+        tracing::info!(shard = self.shard.0, "stopped");
         self.shared.stopped.set(self.shared.stopped.get() + 1);
     }
 
@@ -369,6 +371,7 @@ impl Main {
         }
         let victim = mine[self.rng.index(mine.len())].clone();
         let key = victim.model.borrow().key;
+        tracing::info!(%key, "deleting");
         victim.model.borrow_mut().stage = Stage::Deleting;
         if let Err(error) = store.delete_partition(&key).await {
             assert!(

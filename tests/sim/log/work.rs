@@ -164,7 +164,8 @@ pub async fn consume(ring: Ring, partition: Rc<Partition>, tracked: Tracked, sha
             ring.sleep(Duration::from_millis(2)).await;
             continue;
         }
-        let Some(found) = read(&ring, &partition, next, limit, 100_000).await else {
+        let gone = || tracked.model.borrow().stage == Stage::Deleting;
+        let Some(found) = read(&ring, &partition, next, limit, 100_000, gone).await else {
             return;
         };
         for (offset, record) in found.range(next.0..) {
@@ -182,7 +183,7 @@ pub async fn read_all(ring: &Ring, partition: &Partition) -> BTreeMap<i64, u64> 
     let mut next = partition.log_start();
     while next < partition.log_end() {
         let limit = partition.log_end();
-        let found = read(ring, partition, next, limit, 300_000)
+        let found = read(ring, partition, next, limit, 300_000, || false)
             .await
             .expect("nobody deletes it meanwhile");
         let (last, _) = found.last_key_value().expect("something below the end");
@@ -199,10 +200,12 @@ async fn read(
     from: Offset,
     limit: Offset,
     max_bytes: u64,
+    gone: impl Fn() -> bool,
 ) -> Option<BTreeMap<i64, u64>> {
     let plan = match partition.read_cold(from, max_bytes, limit, true).await {
         Ok(plan) => plan,
         Err(ReadError::Gone) => return None,
+        Err(_) if gone() => return None,
         Err(error) => panic!("reading at {from}: {error}"),
     };
     let bytes = collect(ring, &plan).await?;
