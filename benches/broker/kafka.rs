@@ -141,7 +141,6 @@ pub fn batch(records: usize, record_bytes: usize) -> Vec<u8> {
 pub struct Produce {
     frames: Vec<Vec<Vec<u8>>>,
     turn: Vec<usize>,
-    pub errors: u64,
 }
 
 impl Produce {
@@ -154,7 +153,6 @@ impl Produce {
         Produce {
             frames,
             turn: vec![0; partitions.len()],
-            errors: 0,
         }
     }
 

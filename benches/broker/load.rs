@@ -1,6 +1,7 @@
 //! A load client that knows nothing of a protocol but its framing: it sends length-prefixed
 //! frames and waits for length-prefixed answers, so that a broker and a floor program are driven
 //! by the same code.
+#![allow(unsafe_code)]
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -77,20 +77,26 @@ pub fn resident_mib(pid: u32) -> f64 {
     kib.unwrap_or(0.0) / 1024.0
 }
 
-/// Keeps this thread on a core.
-pub fn pin(core: usize) -> io::Result<()> {
-    // SAFETY: a zeroed set is an empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the set lives over both calls; the core is below its size.
-    let failed = unsafe {
-        libc::CPU_SET(core % 1024, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
-    };
-    if failed == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+/// The core of the load; the servers have the others.
+pub const LOAD_CORE: usize = 1;
+
+/// Runs something with every core allowed, as a child process should begin, then goes back to the
+/// load's core.
+pub fn unpinned<T>(what: impl FnOnce() -> T) -> T {
+    let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN);
+    let cores = online.ok().flatten().unwrap_or(1) as usize;
+    let _ = allow(0..cores);
+    let done = what();
+    let _ = allow(LOAD_CORE..LOAD_CORE + 1);
+    done
+}
+
+fn allow(cores: std::ops::Range<usize>) -> nix::Result<()> {
+    let mut set = nix::sched::CpuSet::new();
+    for core in cores {
+        set.set(core)?;
     }
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
 }
 
 /// One line on kernel, CPU and cores, for the head of a report.

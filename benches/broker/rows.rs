@@ -255,8 +255,7 @@ fn fetch(b: &Bench) {
 }
 
 fn drop_page_cache() {
-    // SAFETY: no arguments.
-    unsafe { libc::sync() };
+    nix::unistd::sync();
     let _ = std::fs::write("/proc/sys/vm/drop_caches", "1");
 }
 
@@ -433,7 +432,7 @@ fn shards(b: &Bench) {
         note(&format!("cores {cores}: {:.0} MB/s", m.mb_per_s()));
         m.cpu_per_gb()
     };
-    let (two, one) = b.pairs(|| run("2"), || run("0,"));
+    let (two, one) = b.pairs(|| run("2"), || run("0-0"));
     line(
         "2 shards against 1 (load on the same cores)",
         two,

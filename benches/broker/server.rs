@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::machine;
+
 /// A running server; killed when dropped.
 pub struct Server {
     child: Child,
@@ -27,7 +29,7 @@ impl BrokerSetup {
     pub fn new(data: &Path) -> BrokerSetup {
         BrokerSetup {
             data: data.to_path_buf(),
-            cores: "0,".into(),
+            cores: "0-0".into(),
             overrides: Vec::new(),
         }
     }
@@ -66,11 +68,8 @@ impl Server {
             command.args(["--override", o]);
         }
         let began = Instant::now();
-        let child = command
-            .stdout(Stdio::null())
-            .stderr(log())
-            .spawn()
-            .expect("the binary is built");
+        command.stdout(Stdio::null()).stderr(log());
+        let child = machine::unpinned(|| command.spawn()).expect("the binary is built");
         let mut server = Server {
             child,
             addr,
@@ -137,8 +136,8 @@ impl Server {
     /// SIGTERM, and waits for the end.
     pub fn stop(mut self) -> Duration {
         let began = Instant::now();
-        // SAFETY: a signal to our own child.
-        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).expect("our own child");
         let status = self.child.wait().expect("our own child");
         assert!(status.success(), "a clean stop ends with 0, not {status}");
         began.elapsed()
