@@ -32,6 +32,18 @@ const PARTITION_BYTES: usize = 96;
 /// Most that a topic takes, without its name.
 const TOPIC_BYTES: usize = 32;
 
+/// `isolation_level` of a consumer that sees whole transactions only.
+const READ_COMMITTED: i8 = 1;
+
+/// What stands on top of an answer.
+#[derive(Clone, Copy)]
+struct Top {
+    error: ErrorCode,
+    session: i32,
+    /// The consumer wants to know of aborted transactions.
+    committed: bool,
+}
+
 /// Answers a fetch.
 pub async fn handle(
     shard: &Rc<Shard>,
@@ -47,12 +59,18 @@ pub async fn handle(
         shard.ring.now(),
     );
     let context = prepare(shard, ctx, &request, context, &mut items);
+    let mut top = Top {
+        error: ErrorCode::None,
+        session: 0,
+        committed: request.isolation_level == READ_COMMITTED,
+    };
     if let Context::Refused(code) = context {
-        return respond(shard, ctx, &items, code, 0).await;
+        top.error = code;
+    } else {
+        gather::gather(shard, &mut items, limits(shard, ctx, &request)).await;
+        top.session = settle(shard, ctx, context, &mut items);
     }
-    gather::gather(shard, &mut items, limits(shard, ctx, &request)).await;
-    let session = settle(shard, ctx, context, &mut items);
-    let response = respond(shard, ctx, &items, ErrorCode::None, session).await;
+    let response = respond(shard, ctx, &items, top).await;
     items.clear();
     shard.items.give(items);
     response
@@ -304,13 +322,10 @@ async fn respond(
     shard: &Rc<Shard>,
     ctx: &RequestContext<'_>,
     items: &[Item],
-    error: ErrorCode,
-    session: i32,
+    top: Top,
 ) -> Result<Response, CloseReason> {
     let record_bytes: usize = items.iter().map(|i| i.found.bytes).sum();
     let throttle_ms = ctx.throttle_ms(shard, record_bytes);
-    let refused = !error.is_none();
-    let items = if refused { &[] } else { items };
     let mut buf = shard
         .ring
         .arena()
@@ -319,10 +334,10 @@ async fn respond(
     let mut w = Writer::slice(&mut buf);
     let head = FetchHead {
         throttle_time_ms: throttle_ms,
-        error_code: error.code(),
-        session_id: session,
+        error_code: top.error.code(),
+        session_id: top.session,
     };
-    encode(shard, ctx, items, head, &mut w);
+    encode(shard, ctx, items, head, top.committed, &mut w);
     debug_assert!(!w.overflowed(), "the envelope is sized from above");
     let len = w.len();
     let holes: smallvec::SmallVec<[usize; 4]> = w.holes().iter().map(|hole| hole.at).collect();
@@ -382,6 +397,7 @@ fn encode(
     ctx: &RequestContext<'_>,
     items: &[Item],
     head: FetchHead,
+    committed: bool,
     w: &mut Writer<'_>,
 ) {
     let shown = || items.iter().filter(|i| i.included);
@@ -406,7 +422,7 @@ fn encode(
         for item in rest.by_ref().take(n) {
             let hint = hint(shard, ctx, item);
             hinted |= hint.is_some();
-            out.partition(&partition_data(item, hint), w);
+            out.partition(&partition_data(item, hint, committed), w);
         }
     }
     if !hinted {
@@ -440,7 +456,11 @@ fn hint(shard: &Shard, ctx: &RequestContext<'_>, item: &Item) -> Option<(NodeId,
     Some((lanes::node(shard.node_id(), lane), item.found.leader_epoch))
 }
 
-fn partition_data<'i>(item: &'i Item, hint: Option<(NodeId, i32)>) -> PartitionData<'i> {
+fn partition_data<'i>(
+    item: &'i Item,
+    hint: Option<(NodeId, i32)>,
+    committed: bool,
+) -> PartitionData<'i> {
     let found = &item.found;
     let records = match &found.parts[..] {
         [Part::Memory(buf)] if is_inline(found) => Records::Bytes(buf),
@@ -454,7 +474,11 @@ fn partition_data<'i>(item: &'i Item, hint: Option<(NodeId, i32)>) -> PartitionD
         // no transactions yet: everything durable is stable
         last_stable_offset: found.high_watermark,
         log_start_offset: found.log_start,
-        aborted_transactions: Array::Null,
+        aborted_transactions: if committed && found.error.0.is_none() {
+            Array::EMPTY
+        } else {
+            Array::Null
+        },
         preferred_read_replica: -1,
         records,
         ..PartitionData::default()

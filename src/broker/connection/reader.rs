@@ -217,7 +217,11 @@ async fn request(
     };
     if api == ApiKey::Produce {
         let request = ProduceRequest::decode(&mut body, version)?;
-        let answer = api::produce::take(shard, &ctx, request).await?;
+        // it may have to wait for room in the journal: not idle then
+        connection.working.set(true);
+        let answer = api::produce::take(shard, &ctx, request).await;
+        connection.working.set(false);
+        let answer = answer?;
         if let Some(answer) = answer {
             connection.outbox.push(answer);
             if !connection.has_writer.replace(true) {

@@ -1,0 +1,243 @@
+//! Frames, order, limits, ends.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use corelane::wire::messages::*;
+
+use crate::client::{Client, Fetching, batch, data, fetched, outcomes, part, produce, put};
+use crate::started;
+
+fn closes(socket: &mut TcpStream) -> bool {
+    let mut rest = Vec::new();
+    match socket.read_to_end(&mut rest) {
+        Ok(_) => rest.is_empty(),
+        Err(e) => e.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn answers_come_in_the_order_of_requests() {
+    let (_setup, broker) = started(&[]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 4, &[]);
+    let records = batch(&["a", "b"]);
+    let mut all = Vec::new();
+    let mut ids = Vec::new();
+    for n in 0..40 {
+        let parts = [part(n % 4, &records)];
+        let topics = [data("t", &parts)];
+        let (id, bytes) = client.encode(9, &produce(&topics, if n % 2 == 0 { -1 } else { 1 }));
+        all.extend(bytes);
+        ids.push(id);
+        if n % 5 == 0 {
+            let (id, bytes) = client.encode(3, &ApiVersionsRequest::default());
+            all.extend(bytes);
+            ids.push(id);
+        }
+    }
+    client.socket.write_all(&all).unwrap();
+    for id in ids {
+        assert_eq!(client.next().unwrap().id(), id);
+    }
+}
+
+#[test]
+fn a_pipelined_fetch_sees_what_was_produced_before_it() {
+    let (_setup, broker) = started(&[]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 1, &[]);
+    let records = batch(&["a"]);
+    let parts = [part(0, &records)];
+    let topics = [data("t", &parts)];
+    let (_, mut bytes) = client.encode(9, &produce(&topics, -1));
+    let (_, fetch) = Fetching::new("t", &[(0, 0)]).with(|f| client.encode(11, f));
+    bytes.extend(fetch);
+    client.socket.write_all(&bytes).unwrap();
+    assert_eq!(outcomes(&client.next().unwrap(), 9), [(0, 0)]);
+    let (_, _, partitions) = fetched(&client.next().unwrap(), 11);
+    assert_eq!(partitions[0].values, ["a"]);
+}
+
+#[test]
+fn frames_may_come_byte_by_byte_and_larger_than_any_buffer() {
+    let (_setup, broker) = started(&[]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 1, &[("max.message.bytes", "9000000")]);
+    let (id, bytes) = client.encode(3, &ApiVersionsRequest::default());
+    for byte in bytes {
+        client.socket.write_all(&[byte]).unwrap();
+    }
+    assert_eq!(client.next().unwrap().id(), id);
+    let value = "x".repeat(8_000_000);
+    assert_eq!(put(&mut client, "t", 0, &[&value]), (0, 0));
+    assert_eq!(put(&mut client, "t", 0, &["small"]), (0, 1));
+    let mut fetch = Fetching::new("t", &[(0, 0)]);
+    fetch.max_bytes = 20_000_000;
+    let answer = fetch.with(|f| client.ask(11, f));
+    let (_, _, partitions) = fetched(&answer, 11);
+    assert_eq!(partitions[0].values.len(), 2);
+    assert_eq!(partitions[0].values[0], value);
+}
+
+#[test]
+fn a_frame_above_the_limit_closes_the_connection() {
+    let (_setup, broker) = started(&[("socket.request.max.bytes", "2000000")]);
+    for length in [2_000_001, i32::MAX, -1, i32::MIN] {
+        let mut socket = TcpStream::connect(broker.address()).unwrap();
+        socket.write_all(&length.to_be_bytes()).unwrap();
+        assert!(closes(&mut socket), "{length}");
+    }
+}
+
+#[test]
+fn http_and_garbage_close_the_connection_and_nothing_else() {
+    let (_setup, broker) = started(&[]);
+    let mut good = Client::connect(&broker.address());
+    for bytes in [
+        &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
+        &[0, 0, 0, 4, 0, 18, 0, 3],
+        &[0, 0, 0, 8, 0x7f, 0x7f, 0, 0, 0, 0, 0, 1],
+        // Metadata 99, Produce 2: versions that are not served
+        &[0, 0, 0, 10, 0, 3, 0, 99, 0, 0, 0, 1, 0xff, 0xff],
+        &[0, 0, 0, 10, 0, 0, 0, 2, 0, 0, 0, 1, 0xff, 0xff],
+        // no API at all
+        &[0, 0, 0, 0],
+    ] {
+        let mut socket = TcpStream::connect(broker.address()).unwrap();
+        socket.write_all(bytes).unwrap();
+        assert!(closes(&mut socket), "{bytes:?}");
+    }
+    good.ask(3, &ApiVersionsRequest::default());
+}
+
+#[test]
+fn a_half_closed_client_gets_its_answers() {
+    let (_setup, broker) = started(&[]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 1, &[]);
+    let records = batch(&["a"]);
+    let parts = [part(0, &records)];
+    let topics = [data("t", &parts)];
+    for _ in 0..3 {
+        client.send(9, &produce(&topics, -1));
+    }
+    client.end();
+    for n in 0..3 {
+        assert_eq!(outcomes(&client.next().unwrap(), 9), [(0, n)]);
+    }
+    assert!(client.next().is_none(), "then the broker closes too");
+}
+
+#[test]
+fn idle_connections_are_closed_but_not_while_a_fetch_waits() {
+    let (_setup, broker) = started(&[("connections.max.idle.ms", "400")]);
+    let mut parked = Client::connect(&broker.address());
+    parked.create("t", 1, &[]);
+    let mut idle = Client::connect(&broker.address());
+    idle.ask(3, &ApiVersionsRequest::default());
+    let mut fetch = Fetching::new("t", &[(0, 0)]);
+    fetch.max_wait_ms = 2_000;
+    let begin = Instant::now();
+    fetch.with(|f| parked.send(11, f));
+    assert!(idle.next().is_none());
+    assert!(begin.elapsed() < Duration::from_millis(1_900), "closed early enough");
+    let (error, _, _) = fetched(&parked.next().unwrap(), 11);
+    assert_eq!(error, 0);
+    assert!(begin.elapsed() >= Duration::from_millis(1_990));
+}
+
+#[test]
+fn a_reader_that_does_not_read_is_cut_and_others_go_on() {
+    let (_setup, broker) = started(&[
+        ("corelane.send.stall.ms", "500"),
+        ("socket.send.buffer.bytes", "65536"),
+    ]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 1, &[]);
+    let value = "x".repeat(900_000);
+    for _ in 0..10 {
+        assert_eq!(put(&mut client, "t", 0, &[&value]).0, 0);
+    }
+    let mut slow = Client::connect(&broker.address());
+    let mut fetch = Fetching::new("t", &[(0, 0)]);
+    fetch.max_bytes = 50_000_000;
+    for _ in 0..4 {
+        fetch.with(|f| slow.send(11, f));
+    }
+    let begin = Instant::now();
+    // what the slow one asks for is 36 MB: more than all socket buffers take
+    while begin.elapsed() < Duration::from_millis(1_500) {
+        assert_eq!(put(&mut client, "t", 0, &["y"]).0, 0);
+    }
+    let mut got = 0;
+    let mut bytes = vec![0; 1 << 20];
+    while let Ok(n) = slow.socket.read(&mut bytes) {
+        if n == 0 {
+            break;
+        }
+        got += n;
+    }
+    assert!(got < 36_000_000, "{got} bytes came: it was not cut");
+}
+
+#[test]
+fn above_max_connections_clients_wait_for_a_place() {
+    let (_setup, broker) = started(&[("max.connections", "2")]);
+    let mut one = Client::connect(&broker.address());
+    one.ask(3, &ApiVersionsRequest::default());
+    let mut two = Client::connect(&broker.address());
+    two.ask(3, &ApiVersionsRequest::default());
+    let mut three = Client::connect(&broker.address());
+    three.send(3, &ApiVersionsRequest::default());
+    let short = Some(Duration::from_millis(300));
+    three.socket.set_read_timeout(short).unwrap();
+    let mut byte = [0];
+    assert!(three.socket.peek(&mut byte).is_err(), "not served yet");
+    drop(one);
+    three.socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert!(three.next().is_some());
+}
+
+#[test]
+fn an_address_above_its_share_is_refused() {
+    let (_setup, broker) = started(&[("max.connections.per.ip", "2")]);
+    let mut one = Client::connect(&broker.address());
+    one.ask(3, &ApiVersionsRequest::default());
+    let mut two = Client::connect(&broker.address());
+    two.ask(3, &ApiVersionsRequest::default());
+    let mut three = Client::connect(&broker.address());
+    assert!(closes(&mut three.socket));
+    drop(one);
+    crate::client::until("a place for the address", || {
+        let mut again = Client::connect(&broker.address());
+        let (_, bytes) = again.encode(3, &ApiVersionsRequest::default());
+        again.socket.write_all(&bytes).is_ok() && again.next().is_some()
+    });
+}
+
+#[test]
+fn a_connection_moves_to_the_core_of_its_partition_and_serves_all_the_same() {
+    let (_setup, broker) = started(&[]);
+    let mut maker = Client::connect(&broker.address());
+    maker.create("t", 2, &[]);
+    for n in 0..8 {
+        let mut client = Client::connect(&broker.address());
+        let records = batch(&["a"]);
+        let parts = [part(n % 2, &records)];
+        let topics = [data("t", &parts)];
+        // the unread ones travel with the connection
+        let mut all = Vec::new();
+        for _ in 0..5 {
+            all.extend(client.encode(9, &produce(&topics, -1)).1);
+        }
+        client.socket.write_all(&all).unwrap();
+        for k in 0..5 {
+            let expected = i64::from(n / 2 * 5 + k);
+            assert_eq!(outcomes(&client.next().unwrap(), 9), [(0, expected)]);
+        }
+        // and the other partition is served from there too
+        assert_eq!(put(&mut maker, "u", 0, &["z"]).0, 3, "no such topic");
+    }
+}

@@ -1,0 +1,252 @@
+//! Fetch, ListOffsets, OffsetForLeaderEpoch.
+
+use std::time::{Duration, Instant};
+
+use corelane::base::error_code::ErrorCode;
+use corelane::base::time::Timestamp;
+use corelane::wire::messages::*;
+
+use crate::client::{Client, Fetching, batch_at, data, fetched, outcomes, part, produce, put};
+use crate::started;
+
+#[test]
+fn a_waiting_fetch_wakes_when_records_come() {
+    let (_setup, broker) = started(&[]);
+    let mut writer = Client::connect(&broker.address());
+    writer.create("t", 2, &[]);
+    // one waits for a partition, the other for both cores' partitions
+    for from in [&[(0, 0)][..], &[(0, 1), (1, 0)]] {
+        let mut reader = Client::connect(&broker.address());
+        let mut fetch = Fetching::new("t", from);
+        fetch.max_wait_ms = 20_000;
+        let begin = Instant::now();
+        fetch.with(|f| reader.send(11, f));
+        reader
+            .socket
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .unwrap();
+        assert!(reader.socket.peek(&mut [0]).is_err(), "nothing is there yet");
+        reader
+            .socket
+            .set_read_timeout(Some(Duration::from_secs(15)))
+            .unwrap();
+        let (partition, _) = from[from.len() - 1];
+        assert_eq!(put(&mut writer, "t", partition, &["x"]).0, 0);
+        let (_, _, found) = fetched(&reader.next().unwrap(), 11);
+        let got: Vec<usize> = found.iter().map(|f| f.values.len()).collect();
+        assert_eq!(got[got.len() - 1], 1);
+        assert!(begin.elapsed() < Duration::from_secs(10), "long before its time");
+    }
+}
+
+#[test]
+fn a_fetch_waits_for_its_bytes_but_not_beyond_its_time() {
+    let (_setup, broker) = started(&[]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 2, &[]);
+    put(&mut client, "t", 0, &["x"]);
+    put(&mut client, "t", 1, &["x"]);
+    for from in [&[(0, 0)][..], &[(0, 0), (1, 0)]] {
+        let mut fetch = Fetching::new("t", from);
+        fetch.min_bytes = 100_000;
+        fetch.max_wait_ms = 300;
+        let begin = Instant::now();
+        let answer = fetch.with(|f| client.ask(11, f));
+        assert!(begin.elapsed() >= Duration::from_millis(299));
+        for found in fetched(&answer, 11).2 {
+            assert_eq!(found.values, ["x"], "what there is at the end of its time");
+        }
+    }
+}
+
+#[test]
+fn the_first_batch_comes_even_above_the_bounds() {
+    let (_setup, broker) = started(&[]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 1, &[]);
+    let value = "x".repeat(5000);
+    for _ in 0..3 {
+        put(&mut client, "t", 0, &[&value]);
+    }
+    let mut fetch = Fetching::new("t", &[(0, 1)]);
+    for (max_bytes, expected) in [(1, 1), (5000, 1), (11_000, 2)] {
+        fetch.max_bytes = max_bytes;
+        let answer = fetch.with(|f| client.ask(11, f));
+        assert_eq!(fetched(&answer, 11).2[0].values.len(), expected, "{max_bytes}");
+    }
+}
+
+#[test]
+fn offsets_outside_of_the_log_are_out_of_range() {
+    let (_setup, broker) = started(&[]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 1, &[]);
+    put(&mut client, "t", 0, &["x"]);
+    for (offset, expected) in [(-1, 1), (2, 1), (1, 0), (0, 0)] {
+        let mut fetch = Fetching::new("t", &[(0, 0)]);
+        let from = [(0, offset)];
+        fetch.from = &from;
+        // an error is answered at once
+        fetch.max_wait_ms = if expected == 0 { 0 } else { 20_000 };
+        let answer = fetch.with(|f| client.ask(11, f));
+        assert_eq!(fetched(&answer, 11).2[0].error, expected, "offset {offset}");
+    }
+}
+
+#[test]
+fn leader_epochs_are_checked() {
+    let (_setup, broker) = started(&[]);
+    let mut client = Client::connect(&broker.address());
+    let id = client.create("t", 2, &[]);
+    put(&mut client, "t", 0, &["x", "y"]);
+    put(&mut client, "t", 1, &["x", "y"]);
+    for partition in [0, 1] {
+        let mut ask = |current_leader_epoch, last_fetched_epoch, fetch_offset| {
+            let partitions = [FetchPartition {
+                partition,
+                current_leader_epoch,
+                fetch_offset,
+                last_fetched_epoch,
+                partition_max_bytes: 1000,
+                ..FetchPartition::default()
+            }];
+            let topics = [FetchTopic {
+                topic_id: id,
+                partitions: partitions[..].into(),
+                ..FetchTopic::default()
+            }];
+            let request = FetchRequest {
+                replica_id: -1,
+                max_bytes: 1000,
+                topics: topics[..].into(),
+                session_epoch: -1,
+                ..FetchRequest::default()
+            };
+            let answer = client.ask(16, &request);
+            let found = fetched(&answer, 16).2.remove(0);
+            (found.error, found.diverging, found.values.len())
+        };
+        let none = (-1, -1);
+        assert_eq!(ask(-1, -1, 0), (0, none, 2));
+        assert_eq!(ask(0, 0, 0), (0, none, 2));
+        assert_eq!(ask(1, -1, 0).0, ErrorCode::UnknownLeaderEpoch.code());
+        assert_eq!(ask(0, 5, 0).0, ErrorCode::OffsetOutOfRange.code(), "no such epoch");
+        assert_eq!(ask(0, 0, 9), (0, (0, 2), 0), "our epoch 0 ends at 2");
+    }
+    let mut ends = |current_leader_epoch, leader_epoch| {
+        let partitions = [0, 1].map(|partition| OffsetForLeaderPartition {
+            partition,
+            current_leader_epoch,
+            leader_epoch,
+        });
+        let topics = [OffsetForLeaderTopic {
+            topic: "t",
+            partitions: partitions[..].into(),
+        }];
+        let request = OffsetForLeaderEpochRequest {
+            replica_id: -1,
+            topics: topics[..].into(),
+        };
+        let answer = client.ask(4, &request);
+        let response: OffsetForLeaderEpochResponse<'_> = answer.read(4);
+        let topic = response.topics.iter().next().unwrap();
+        let found: Vec<(i16, i32, i64)> = topic
+            .partitions
+            .iter()
+            .map(|p| (p.error_code, p.leader_epoch, p.end_offset))
+            .collect();
+        assert_eq!(found[0], found[1], "both cores say the same");
+        found[0]
+    };
+    assert_eq!(ends(-1, 0), (0, 0, 2));
+    assert_eq!(ends(-1, 3), (0, -1, -1));
+    assert_eq!(ends(7, 0), (ErrorCode::UnknownLeaderEpoch.code(), -1, -1));
+}
+
+#[test]
+fn offsets_by_time_and_by_every_selector() {
+    let (_setup, broker) = started(&[]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 2, &[]);
+    let t0 = 1_700_000_000_000;
+    for partition in [0, 1] {
+        for first in [t0, t0 + 10] {
+            let records = batch_at(Timestamp(first), &["a", "b", "c"]);
+            let parts = [part(partition, &records)];
+            let topics = [data("t", &parts)];
+            let answer = client.ask(9, &produce(&topics, -1));
+            assert_eq!(outcomes(&answer, 9)[0].0, 0);
+        }
+    }
+    let mut ask = |version: i16, timestamp: i64| {
+        let partitions = [0, 1].map(|partition_index| ListOffsetsPartition {
+            partition_index,
+            current_leader_epoch: -1,
+            timestamp,
+        });
+        let topics = [ListOffsetsTopic {
+            name: "t",
+            partitions: partitions[..].into(),
+        }];
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: topics[..].into(),
+            ..ListOffsetsRequest::default()
+        };
+        let answer = client.ask(version, &request);
+        let response: ListOffsetsResponse<'_> = answer.read(version);
+        let topic = response.topics.iter().next().unwrap();
+        let found: Vec<(i16, i64, i64)> = topic
+            .partitions
+            .iter()
+            .map(|p| (p.error_code, p.timestamp, p.offset))
+            .collect();
+        assert_eq!(found[0], found[1], "both cores say the same");
+        found[0]
+    };
+    for version in 1..=11 {
+        assert_eq!(ask(version, -1), (0, -1, 6), "latest, version {version}");
+        assert_eq!(ask(version, -2), (0, -1, 0), "earliest, version {version}");
+        assert_eq!(ask(version, t0 + 1), (0, t0 + 1, 1));
+        assert_eq!(ask(version, t0 + 3), (0, t0 + 10, 3));
+        assert_eq!(ask(version, t0 + 13), (0, -1, -1), "no record so new");
+        let unsupported = (ErrorCode::UnsupportedVersion.code(), -1, -1);
+        let selectors = [(-3, 7, (0, t0 + 12, 5)), (-4, 8, (0, -1, 0))];
+        for (selector, from, expected) in selectors {
+            let expected = if version < from { unsupported } else { expected };
+            assert_eq!(ask(version, selector), expected, "{selector}, version {version}");
+        }
+        for (selector, from) in [(-5, 9), (-6, 11)] {
+            let expected = if version < from { unsupported } else { (0, -1, -1) };
+            assert_eq!(ask(version, selector), expected, "{selector}, version {version}");
+        }
+        assert_eq!(ask(version, -7), unsupported);
+    }
+}
+
+#[test]
+fn a_partition_asked_twice_is_an_invalid_request() {
+    let (_setup, broker) = started(&[]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 2, &[]);
+    let partitions = [0, 1, 0].map(|partition_index| ListOffsetsPartition {
+        partition_index,
+        current_leader_epoch: -1,
+        timestamp: -1,
+    });
+    let topics = [ListOffsetsTopic {
+        name: "t",
+        partitions: partitions[..].into(),
+    }];
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        topics: topics[..].into(),
+        ..ListOffsetsRequest::default()
+    };
+    let answer = client.ask(5, &request);
+    let response: ListOffsetsResponse<'_> = answer.read(5);
+    let topic = response.topics.iter().next().unwrap();
+    let codes: Vec<i16> = topic.partitions.iter().map(|p| p.error_code).collect();
+    let invalid = ErrorCode::InvalidRequest.code();
+    assert_eq!(codes, [invalid, 0, invalid]);
+}

@@ -1,0 +1,21 @@
+//! What a client sees of connections, Produce and Fetch, on the built broker, byte by byte.
+
+mod client;
+mod connections;
+mod fetching;
+mod producing;
+mod sessions;
+mod stopping;
+#[path = "../support/mod.rs"]
+mod support;
+
+use support::broker::{Broker, Setup};
+
+/// A broker on two shards with these properties.
+fn started(overrides: &[(&str, &str)]) -> (Setup, Broker) {
+    let mut all = vec![("corelane.cores", "2")];
+    all.extend_from_slice(overrides);
+    let setup = Setup::new(&all).unwrap();
+    let broker = setup.start().unwrap();
+    (setup, broker)
+}
