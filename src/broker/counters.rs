@@ -34,11 +34,12 @@ impl Counter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Stage {
-    /// From the last byte received until it was its turn and its header was read.
+    /// It was its turn: earlier requests of its connection are answered, its header is read.
     Decoded,
-    /// Its records lie in the journal's group; for other requests: it was worked on.
+    /// Its records lie in the journal's group; for other requests: it was worked on, waiting for
+    /// data included.
     Appended,
-    /// Its journal entry is written, or for a fetch: enough data was there.
+    /// Its journal entry is written.
     Written,
     /// Its journal entry is flushed.
     Flushed,

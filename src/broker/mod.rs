@@ -31,3 +31,4 @@ pub mod shard;
 pub mod stages;
 pub mod start;
 pub mod sweep;
+pub mod transport;

@@ -64,7 +64,13 @@ impl Client {
         let id = self.next_id;
         self.next_id += 1;
         let mut bytes = Vec::new();
-        frame::request(version, id, Some("test"), body, &mut Writer::vec(&mut bytes));
+        frame::request(
+            version,
+            id,
+            Some("test"),
+            body,
+            &mut Writer::vec(&mut bytes),
+        );
         (id, bytes)
     }
 
@@ -147,10 +153,7 @@ pub fn batch_at(first: Timestamp, values: &[&str]) -> Vec<u8> {
 }
 
 /// What a produce of one batch to one partition looks like.
-pub fn produce<'a>(
-    topics: &'a [TopicProduceData<'a>],
-    acks: i16,
-) -> ProduceRequest<'a> {
+pub fn produce<'a>(topics: &'a [TopicProduceData<'a>], acks: i16) -> ProduceRequest<'a> {
     ProduceRequest {
         acks,
         timeout_ms: 10_000,
@@ -292,7 +295,10 @@ pub fn values(bytes: &[u8]) -> Vec<String> {
     for batch in batches(bytes) {
         let Ok(batch) = batch else { break };
         assert!(batch.verify_crc());
-        assert!(next.is_none_or(|n| n == batch.base_offset()), "offsets without a gap");
+        assert!(
+            next.is_none_or(|n| n == batch.base_offset()),
+            "offsets without a gap"
+        );
         next = Some(batch.next_offset());
         for record in corelane::wire::batch::records(batch.body(), batch.records_count()) {
             let value = record.unwrap().value.unwrap_or(b"");

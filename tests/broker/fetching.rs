@@ -25,7 +25,10 @@ fn a_waiting_fetch_wakes_when_records_come() {
             .socket
             .set_read_timeout(Some(Duration::from_millis(200)))
             .unwrap();
-        assert!(reader.socket.peek(&mut [0]).is_err(), "nothing is there yet");
+        assert!(
+            reader.socket.peek(&mut [0]).is_err(),
+            "nothing is there yet"
+        );
         reader
             .socket
             .set_read_timeout(Some(Duration::from_secs(15)))
@@ -35,7 +38,10 @@ fn a_waiting_fetch_wakes_when_records_come() {
         let (_, _, found) = fetched(&reader.next().unwrap(), 11);
         let got: Vec<usize> = found.iter().map(|f| f.values.len()).collect();
         assert_eq!(got[got.len() - 1], 1);
-        assert!(begin.elapsed() < Duration::from_secs(10), "long before its time");
+        assert!(
+            begin.elapsed() < Duration::from_secs(10),
+            "long before its time"
+        );
     }
 }
 
@@ -72,7 +78,11 @@ fn the_first_batch_comes_even_above_the_bounds() {
     for (max_bytes, expected) in [(1, 1), (5000, 1), (11_000, 2)] {
         fetch.max_bytes = max_bytes;
         let answer = fetch.with(|f| client.ask(11, f));
-        assert_eq!(fetched(&answer, 11).2[0].values.len(), expected, "{max_bytes}");
+        assert_eq!(
+            fetched(&answer, 11).2[0].values.len(),
+            expected,
+            "{max_bytes}"
+        );
     }
 }
 
@@ -130,7 +140,11 @@ fn leader_epochs_are_checked() {
         assert_eq!(ask(-1, -1, 0), (0, none, 2));
         assert_eq!(ask(0, 0, 0), (0, none, 2));
         assert_eq!(ask(1, -1, 0).0, ErrorCode::UnknownLeaderEpoch.code());
-        assert_eq!(ask(0, 5, 0).0, ErrorCode::OffsetOutOfRange.code(), "no such epoch");
+        assert_eq!(
+            ask(0, 5, 0).0,
+            ErrorCode::OffsetOutOfRange.code(),
+            "no such epoch"
+        );
         assert_eq!(ask(0, 0, 9), (0, (0, 2), 0), "our epoch 0 ends at 2");
     }
     let mut ends = |current_leader_epoch, leader_epoch| {
@@ -213,12 +227,28 @@ fn offsets_by_time_and_by_every_selector() {
         let unsupported = (ErrorCode::UnsupportedVersion.code(), -1, -1);
         let selectors = [(-3, 7, (0, t0 + 12, 5)), (-4, 8, (0, -1, 0))];
         for (selector, from, expected) in selectors {
-            let expected = if version < from { unsupported } else { expected };
-            assert_eq!(ask(version, selector), expected, "{selector}, version {version}");
+            let expected = if version < from {
+                unsupported
+            } else {
+                expected
+            };
+            assert_eq!(
+                ask(version, selector),
+                expected,
+                "{selector}, version {version}"
+            );
         }
         for (selector, from) in [(-5, 9), (-6, 11)] {
-            let expected = if version < from { unsupported } else { (0, -1, -1) };
-            assert_eq!(ask(version, selector), expected, "{selector}, version {version}");
+            let expected = if version < from {
+                unsupported
+            } else {
+                (0, -1, -1)
+            };
+            assert_eq!(
+                ask(version, selector),
+                expected,
+                "{selector}, version {version}"
+            );
         }
         assert_eq!(ask(version, -7), unsupported);
     }

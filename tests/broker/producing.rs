@@ -33,7 +33,8 @@ fn every_version_produces_and_fetches() {
         offset += 2;
     }
     for version in ApiKey::Fetch.versions().unwrap() {
-        let mut fetch = Fetching::new("t", &[(0, 1), (1, offset - 1), (1, offset)]);
+        let from = [(0, 1), (1, offset - 1), (1, offset)];
+        let mut fetch = Fetching::new("t", &from);
         fetch.id = id;
         let answer = fetch.with(|f| client.ask(version, f));
         let (error, _, found) = fetched(&answer, version);
@@ -43,7 +44,10 @@ fn every_version_produces_and_fetches() {
             .map(|f| (f.partition, f.error, f.high_watermark, f.values.len()))
             .collect();
         let whole = offset as usize;
-        assert_eq!(got, [(0, 0, offset, whole), (1, 0, offset, 2), (1, 0, offset, 0)]);
+        assert_eq!(
+            got,
+            [(0, 0, offset, whole), (1, 0, offset, 2), (1, 0, offset, 0)]
+        );
     }
 }
 
@@ -73,7 +77,10 @@ fn a_bad_partition_does_not_spoil_the_others() {
     let unknown = ErrorCode::UnknownTopicOrPartition.code();
     let invalid = ErrorCode::InvalidRecord.code();
     let corrupt = ErrorCode::CorruptMessage.code();
-    assert_eq!(codes, [0, corrupt, invalid, 0, unknown, unknown, invalid, unknown]);
+    assert_eq!(
+        codes,
+        [0, corrupt, invalid, 0, unknown, unknown, invalid, unknown]
+    );
 }
 
 #[test]
@@ -85,7 +92,10 @@ fn acks_that_kafka_does_not_know_are_refused_for_each_partition() {
     let parts = [part(0, &records)];
     let topics = [data("t", &parts)];
     let answer = client.ask(9, &produce(&topics, 2));
-    assert_eq!(outcomes(&answer, 9)[0].0, ErrorCode::InvalidRequiredAcks.code());
+    assert_eq!(
+        outcomes(&answer, 9)[0].0,
+        ErrorCode::InvalidRequiredAcks.code()
+    );
 }
 
 #[test]
@@ -100,7 +110,11 @@ fn without_acks_nothing_is_answered_and_an_error_closes() {
         client.send(9, &produce(&topics, 0));
     }
     let id = client.send(3, &ApiVersionsRequest::default());
-    assert_eq!(client.next().unwrap().id(), id, "the produces have no answer");
+    assert_eq!(
+        client.next().unwrap().id(),
+        id,
+        "the produces have no answer"
+    );
     for partition in [0, 1] {
         until("the record", || {
             let answer = Fetching::new("t", &[(partition, 0)]).with(|f| client.ask(11, f));
@@ -109,7 +123,7 @@ fn without_acks_nothing_is_answered_and_an_error_closes() {
     }
     for partition in [0, 1] {
         let mut client = Client::connect(&broker.address());
-        let parts = [part(partition, &records[..70])];
+        let parts = [part(partition, &records[..65])];
         let topics = [data("t", &parts)];
         client.send(9, &produce(&topics, 0));
         assert!(client.next().is_none(), "closed");
@@ -129,7 +143,11 @@ fn records_to_blame_are_named_from_version_eight_on() {
     let topic = response.responses.iter().next().unwrap();
     let refused = topic.partition_responses.iter().next().unwrap();
     assert_eq!(refused.error_code, ErrorCode::InvalidTimestamp.code());
-    let blamed: Vec<i32> = refused.record_errors.iter().map(|e| e.batch_index).collect();
+    let blamed: Vec<i32> = refused
+        .record_errors
+        .iter()
+        .map(|e| e.batch_index)
+        .collect();
     assert_eq!(blamed, [0, 1]);
     assert!(refused.error_message.is_some());
 }
@@ -145,10 +163,19 @@ fn the_brokers_time_is_stamped_where_the_topic_says_so() {
     let answer = client.ask(9, &produce(&topics, -1));
     let response: ProduceResponse<'_> = answer.read(9);
     let topic = response.responses.iter().next().unwrap();
-    let stamped = topic.partition_responses.iter().next().unwrap().log_append_time_ms;
+    let stamped = topic
+        .partition_responses
+        .iter()
+        .next()
+        .unwrap()
+        .log_append_time_ms;
     assert!(stamped > 1_700_000_000_000, "{stamped}");
     let answer = Fetching::new("t", &[(0, 0)]).with(|f| client.ask(11, f));
-    assert_eq!(fetched(&answer, 11).2[0].values, ["a"], "the checksum is right");
+    assert_eq!(
+        fetched(&answer, 11).2[0].values,
+        ["a"],
+        "the checksum is right"
+    );
 }
 
 #[test]
@@ -157,7 +184,10 @@ fn a_batch_above_the_topics_limit_is_too_large() {
     let mut client = Client::connect(&broker.address());
     client.create("t", 1, &[("max.message.bytes", "1000")]);
     let big = "x".repeat(2000);
-    assert_eq!(put(&mut client, "t", 0, &[&big]).0, ErrorCode::MessageTooLarge.code());
+    assert_eq!(
+        put(&mut client, "t", 0, &[&big]).0,
+        ErrorCode::MessageTooLarge.code()
+    );
     assert_eq!(put(&mut client, "t", 0, &["x"]), (0, 0));
 }
 

@@ -28,7 +28,10 @@ fn a_session_tells_only_what_is_new() {
     next.session = (session, 2);
     let (_, _, found) = fetched(&next.with(|f| reader.ask(11, f)), 11);
     assert_eq!(found.len(), 1);
-    assert_eq!((found[0].partition, &found[0].values[..]), (1, &["x".to_owned()][..]));
+    assert_eq!(
+        (found[0].partition, &found[0].values[..]),
+        (1, &["x".to_owned()][..])
+    );
 
     // moved on, and one partition forgotten
     let partitions = [FetchPartition {
@@ -78,12 +81,24 @@ fn wrong_ids_and_epochs_are_refused() {
         assert!(error == 0 || (session == 0 && found.is_empty()));
         error
     };
-    assert_eq!(ask(11, session, 2), ErrorCode::InvalidFetchSessionEpoch.code());
-    assert_eq!(ask(11, session + 1, 1), ErrorCode::FetchSessionIdNotFound.code());
-    assert_eq!(ask(13, session, 1), ErrorCode::FetchSessionTopicIdError.code());
+    assert_eq!(
+        ask(11, session, 2),
+        ErrorCode::InvalidFetchSessionEpoch.code()
+    );
+    assert_eq!(
+        ask(11, session + 1, 1),
+        ErrorCode::FetchSessionIdNotFound.code()
+    );
+    assert_eq!(
+        ask(13, session, 1),
+        ErrorCode::FetchSessionTopicIdError.code()
+    );
     assert_eq!(ask(11, session, 1), 0);
     assert_eq!(ask(11, session, -1), 0, "closed");
-    assert_eq!(ask(11, session, 2), ErrorCode::FetchSessionIdNotFound.code());
+    assert_eq!(
+        ask(11, session, 2),
+        ErrorCode::FetchSessionIdNotFound.code()
+    );
 }
 
 #[test]

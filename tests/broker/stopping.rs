@@ -12,7 +12,10 @@ fn a_stop_answers_fetches_that_wait_and_keeps_all_data() {
     client.create("t", 2, &[]);
     for n in 0..50 {
         let value = n.to_string();
-        assert_eq!(put(&mut client, "t", n % 2, &[&value]), (0, i64::from(n / 2)));
+        assert_eq!(
+            put(&mut client, "t", n % 2, &[&value]),
+            (0, i64::from(n / 2))
+        );
     }
     let mut parked = Client::connect(&broker.address());
     let mut fetch = Fetching::new("t", &[(0, 25), (1, 25)]);
@@ -41,6 +44,10 @@ fn a_stop_answers_fetches_that_wait_and_keeps_all_data() {
     assert_eq!(found[0].values[..25], even);
     assert_eq!(found[0].values[25..], ["last", "after"]);
     assert_eq!(found[1].values, odd);
-    assert_eq!(put(&mut client, "t", 1, &["more"]), (0, 25), "offsets go on");
+    assert_eq!(
+        put(&mut client, "t", 1, &["more"]),
+        (0, 25),
+        "offsets go on"
+    );
     broker.stop().unwrap();
 }

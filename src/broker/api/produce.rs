@@ -69,7 +69,8 @@ pub async fn take(
     work.all(&request).await;
     let (parcels, failed) = (work.parcels, work.failed);
     let counters = shard.counters.api(ctx.api.code());
-    counters.stage(Stage::Appended, shard.ring.now() - ctx.received);
+    answer.appended = shard.ring.now();
+    counters.stage(Stage::Appended, answer.appended - ctx.received);
     if !parcels.is_empty() {
         shard.counters.forwarded_requests.add(1);
     }

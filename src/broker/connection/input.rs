@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::ring::Socket;
+use crate::broker::transport::Transport;
 use crate::ring::buf::{Arena, Budget, BufMut, Grant};
 use crate::wire::frame::{self, Split};
 
@@ -82,7 +82,7 @@ impl Input {
     /// Under `pressure` no memory is held while nothing comes.
     pub async fn fill(
         &mut self,
-        socket: &Socket,
+        transport: &Transport,
         need: usize,
         pressure: bool,
         arena: &Arena,
@@ -90,7 +90,7 @@ impl Input {
     ) -> io::Result<usize> {
         if self.is_empty() && (pressure || self.usual > LARGE_BYTES) {
             self.release();
-            socket.readable().await?;
+            transport.readable().await?;
         }
         let have = self.end - self.start;
         // the frame before tells how large the next one will be, until its length is there
@@ -109,7 +109,7 @@ impl Input {
             Some(rest) if want > LARGE_BYTES && rest > 0 => rest.min(free),
             _ => free,
         };
-        let (received, back) = socket.recv(buf, self.end, len).await;
+        let (received, back) = transport.recv(buf, self.end, len).await;
         buf = back;
         self.buf = Some(buf);
         let n = received?;

@@ -57,6 +57,10 @@ pub struct Answer {
     pub deadline: Monotonic,
     /// When the request had arrived.
     pub received: Monotonic,
+    /// When its records lay in the journal's group.
+    pub appended: Monotonic,
+    /// When all that it waited for had happened.
+    pub settled: Monotonic,
     /// Bytes of the request's frame.
     pub request_bytes: usize,
 }

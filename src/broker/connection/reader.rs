@@ -12,7 +12,7 @@ use crate::broker::counters::Stage;
 use crate::broker::message::{ConnectionParcel, Message};
 use crate::broker::route;
 use crate::broker::shard::Shard;
-use crate::ring::Socket;
+use crate::broker::transport::Transport;
 use crate::wire::api::ApiKey;
 use crate::wire::frame::{self, LENGTH_BYTES, Split};
 use crate::wire::message::Message as _;
@@ -34,9 +34,9 @@ enum Ended {
 pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, unread: Vec<u8>) {
     let place = shard.connections.borrow_mut().insert(connection.clone());
     shard.counters.connections.add(1);
-    let socket = connection.socket.borrow().clone();
-    let ended = match socket {
-        Some(socket) => work(&shard, &connection, socket, unread).await,
+    let transport = connection.transport.borrow().clone();
+    let ended = match transport {
+        Some(transport) => work(&shard, &connection, transport, unread).await,
         None => Ok(Ended::Done),
     };
     shard.connections.borrow_mut().remove(place);
@@ -59,7 +59,7 @@ async fn close(shard: &Rc<Shard>, connection: &Rc<Connection>) {
     if session != 0 && shard.sessions.borrow_mut().remove(session).is_some() {
         shard.counters.fetch_sessions.sub(1);
     }
-    connection.socket.borrow_mut().take();
+    connection.transport.borrow_mut().take();
     let gone = Message::ConnectionClosed(connection.peer.ip());
     if shard.id == ShardId(0) {
         shard.acceptors.closed(connection.peer.ip());
@@ -69,14 +69,14 @@ async fn close(shard: &Rc<Shard>, connection: &Rc<Connection>) {
 }
 
 async fn hand_off(shard: &Rc<Shard>, connection: &Rc<Connection>, to: ShardId, unread: Vec<u8>) {
-    let Some(socket) = connection.socket.borrow_mut().take() else {
+    let Some(transport) = connection.transport.borrow_mut().take() else {
         return;
     };
     let session = shard.sessions.borrow_mut().remove(connection.session.get());
     if session.is_some() {
         shard.counters.fetch_sessions.sub(1);
     }
-    match socket.into_parcel() {
+    match transport.into_parcel() {
         Ok(socket) => {
             shard.counters.handed_off.add(1);
             let parcel = ConnectionParcel {
@@ -122,7 +122,7 @@ fn report(shard: &Shard, connection: &Connection, reason: &CloseReason) {
 async fn work(
     shard: &Rc<Shard>,
     connection: &Rc<Connection>,
-    socket: Socket,
+    transport: Transport,
     unread: Vec<u8>,
 ) -> Result<Ended, CloseReason> {
     let arena = shard.ring.arena();
@@ -146,7 +146,7 @@ async fn work(
                         return Ok(Ended::HandOff(to, input.unread().to_vec()));
                     }
                 }
-                request(shard, connection, &socket, frame, frame_bytes).await?;
+                request(shard, connection, &transport, frame, frame_bytes).await?;
                 input.consume(frame_bytes);
                 connection.last_active.set(shard.ring.now());
                 if connection.outbox.is_closed() {
@@ -164,7 +164,7 @@ async fn work(
                 connection.outbox.below(OPEN_ANSWERS, OPEN_BYTES).await;
                 let pressure = shard.under_pressure();
                 let n = input
-                    .fill(&socket, need, pressure, arena, &shard.input)
+                    .fill(&transport, need, pressure, arena, &shard.input)
                     .await?;
                 if n == 0 {
                     // the client may only have ended its own side: it still gets its answers
@@ -194,7 +194,7 @@ fn cut(connection: &Connection) -> CloseReason {
 async fn request(
     shard: &Rc<Shard>,
     connection: &Rc<Connection>,
-    socket: &Socket,
+    transport: &Transport,
     frame: &[u8],
     frame_bytes: usize,
 ) -> Result<(), CloseReason> {
@@ -225,7 +225,7 @@ async fn request(
         if let Some(answer) = answer {
             connection.outbox.push(answer);
             if !connection.has_writer.replace(true) {
-                let task = writer::run(shard.clone(), connection.clone(), socket.clone());
+                let task = writer::run(shard.clone(), connection.clone(), transport.clone());
                 shard.ring.spawn(task).detach();
             }
         }
@@ -235,20 +235,23 @@ async fn request(
             return Err(cut(connection));
         }
         let counters = shard.counters.api(api.code());
+        let turn = shard.ring.now();
+        counters.stage(Stage::Decoded, turn - received);
         connection.working.set(true);
         let outcome = api::dispatch(shard, &ctx, body).await;
-        counters.stage(Stage::Appended, shard.ring.now() - received);
+        let worked = shard.ring.now();
+        counters.stage(Stage::Appended, worked - turn);
         let sent = match outcome {
             Ok(mut response) => {
                 shard.counters.bytes_out.add(response.record_bytes as u64);
-                writer::send(shard, connection, socket, &mut response).await
+                writer::send(shard, connection, transport, &mut response).await
             }
             Err(reason) => Err(reason),
         };
         connection.working.set(false);
         sent?;
         counters.requests.add(1);
-        counters.stage(Stage::Sent, shard.ring.now() - received);
+        counters.stage(Stage::Sent, shard.ring.now() - worked);
     }
     if !ctx.throttle.get().is_zero() {
         connection

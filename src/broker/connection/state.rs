@@ -9,7 +9,7 @@ use crate::broker::clients;
 use crate::broker::connection::outbox::Outbox;
 use crate::broker::lanes::LaneView;
 use crate::broker::listener::BoundListener;
-use crate::ring::Socket;
+use crate::broker::transport::Transport;
 
 /// A connection on its shard.
 pub struct Connection {
@@ -25,15 +25,13 @@ pub struct Connection {
     /// It stays on this shard.
     pub(crate) bound: Cell<bool>,
     /// The socket; taken when the connection moves.
-    pub(crate) socket: RefCell<Option<Socket>>,
+    pub(crate) transport: RefCell<Option<Transport>>,
     /// Answers of pipelined requests.
     pub(crate) outbox: Outbox,
     /// The writer of `outbox` runs.
     pub(crate) has_writer: Cell<bool>,
     /// A request other than Produce is being worked on.
     pub(crate) working: Cell<bool>,
-    /// It waits in the purgatory.
-    pub(crate) parked: Cell<bool>,
     /// When bytes last came or went.
     pub(crate) last_active: Cell<Monotonic>,
     /// When the answer that is being sent last moved on.
@@ -48,7 +46,12 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that begins.
-    pub fn new(socket: Socket, peer: SocketAddr, listener: usize, now: Monotonic) -> Connection {
+    pub fn new(
+        transport: Transport,
+        peer: SocketAddr,
+        listener: usize,
+        now: Monotonic,
+    ) -> Connection {
         Connection {
             listener,
             peer,
@@ -56,11 +59,10 @@ impl Connection {
             software: RefCell::new(None),
             may_see_lanes: Cell::new(false),
             bound: Cell::new(false),
-            socket: RefCell::new(Some(socket)),
+            transport: RefCell::new(Some(transport)),
             outbox: Outbox::default(),
             has_writer: Cell::new(false),
             working: Cell::new(false),
-            parked: Cell::new(false),
             last_active: Cell::new(now),
             sending_since: Cell::new(None),
             muted_until: Cell::new(None),
@@ -96,9 +98,9 @@ impl Connection {
             self.closing.set(Some(why));
         }
         self.outbox.close();
-        if let Some(socket) = &*self.socket.borrow() {
+        if let Some(transport) = &*self.transport.borrow() {
             // a socket that is gone already needs no end
-            let _ = socket.shutdown(true);
+            let _ = transport.shutdown();
         }
     }
 }

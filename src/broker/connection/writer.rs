@@ -11,10 +11,10 @@ use crate::broker::connection::outbox::{Answer, Durability};
 use crate::broker::counters::Stage;
 use crate::broker::message::Reply;
 use crate::broker::shard::Shard;
+use crate::broker::transport::Transport;
 use crate::log::StorageError;
 use crate::log::Ticket;
 use crate::log::partition::Part;
-use crate::ring::Socket;
 use crate::ring::driver::Chain;
 use crate::wire::api::ApiKey;
 
@@ -25,7 +25,7 @@ const FILE_BYTES: u64 = 1 << 20;
 
 /// Sends what the connection's outbox holds, each answer when it is true, until the connection
 /// ends.
-pub async fn run(shard: Rc<Shard>, connection: Rc<Connection>, socket: Socket) {
+pub async fn run(shard: Rc<Shard>, connection: Rc<Connection>, transport: Transport) {
     let outbox = &connection.outbox;
     let mut together: Vec<Box<Answer>> = Vec::new();
     while let Some(mut answer) = outbox.next().await {
@@ -36,21 +36,33 @@ pub async fn run(shard: Rc<Shard>, connection: Rc<Connection>, socket: Socket) {
             shard.answers.give(answer);
             break;
         }
+        let settled = shard.ring.now();
+        answer.settled = settled;
         let mut bytes = answer.bytes.len();
         together.push(answer);
         while bytes < TOGETHER_BYTES
-            && let Some(next) = outbox.next_if(|a| is_true(&shard, a))
+            && let Some(mut next) = outbox.next_if(|a| is_true(&shard, a))
         {
+            next.settled = settled;
             bytes += next.bytes.len();
             together.push(next);
         }
-        let sent = send_answers(&shard, &connection, &socket, &together, bytes).await;
+        let sent = send_answers(&shard, &connection, &transport, &together, bytes).await;
         let now = shard.ring.now();
         connection.last_active.set(now);
         for mut answer in together.drain(..) {
             let counters = shard.counters.api(ApiKey::Produce.code());
             counters.requests.add(1);
-            counters.stage(Stage::Sent, now - answer.received);
+            match answer.durability {
+                Durability::None => {}
+                Durability::Written => {
+                    counters.stage(Stage::Written, answer.settled - answer.appended);
+                }
+                Durability::Flushed => {
+                    counters.stage(Stage::Flushed, answer.settled - answer.appended);
+                }
+            }
+            counters.stage(Stage::Sent, now - answer.settled);
             outbox.done(&answer);
             answer.clear();
             shard.answers.give(answer);
@@ -66,7 +78,7 @@ pub async fn run(shard: Rc<Shard>, connection: Rc<Connection>, socket: Socket) {
 async fn send_answers(
     shard: &Shard,
     connection: &Connection,
-    socket: &Socket,
+    transport: &Transport,
     answers: &[Box<Answer>],
     bytes: usize,
 ) -> io::Result<()> {
@@ -82,7 +94,7 @@ async fn send_answers(
     let mut chain = Chain::new();
     chain.push(buf.freeze(0..at));
     connection.sending_since.set(Some(shard.ring.now()));
-    let sent = socket.send(chain).await;
+    let sent = transport.send(chain).await;
     connection.sending_since.set(None);
     sent
 }
@@ -159,10 +171,10 @@ fn is_true(shard: &Shard, answer: &Answer) -> bool {
 pub async fn send(
     shard: &Shard,
     connection: &Connection,
-    socket: &Socket,
+    transport: &Transport,
     response: &mut Response,
 ) -> Result<(), CloseReason> {
-    let sent = send_pieces(shard, connection, socket, response).await;
+    let sent = send_pieces(shard, connection, transport, response).await;
     connection.sending_since.set(None);
     sent
 }
@@ -170,7 +182,7 @@ pub async fn send(
 async fn send_pieces(
     shard: &Shard,
     connection: &Connection,
-    socket: &Socket,
+    transport: &Transport,
     response: &mut Response,
 ) -> Result<(), CloseReason> {
     let progress = || connection.sending_since.set(Some(shard.ring.now()));
@@ -185,13 +197,13 @@ async fn send_pieces(
             } => {
                 if !chain.is_empty() {
                     progress();
-                    socket.send(std::mem::take(&mut chain)).await?;
+                    transport.send(std::mem::take(&mut chain)).await?;
                 }
                 let mut sent = 0;
                 while sent < len {
                     progress();
                     let want = (len - sent).min(FILE_BYTES);
-                    let moved = socket.send_file(&file, position + sent, want).await;
+                    let moved = transport.send_file(&file, position + sent, want).await;
                     match moved {
                         Ok(0) => {
                             shard.counters.broken_answers.add(1);
@@ -211,7 +223,7 @@ async fn send_pieces(
     }
     if !chain.is_empty() {
         progress();
-        socket.send(chain).await?;
+        transport.send(chain).await?;
     }
     Ok(())
 }
