@@ -193,10 +193,4 @@ impl Replay {
             }
         }
     }
-
-    /// The end of a partition, for tests and logs.
-    #[cfg(test)]
-    pub fn end(&self, key: &PartitionKey) -> Option<crate::base::ids::Offset> {
-        self.partitions.get(key).map(|p| p.state.end())
-    }
 }

@@ -12,7 +12,7 @@ use crate::log::journal::entry::{BATCH_HEADER_BYTES, ITEM_BYTES, Item, ItemKind}
 use crate::log::partition::{DrainLimit, Partition};
 use crate::log::segment::Place;
 use crate::log::store::appends::touch;
-use crate::log::store::checkpoint::DrainError;
+use crate::log::store::drains::DrainError;
 use crate::log::store::journal::{Journal, State};
 use crate::log::store::slot::pointer_bytes;
 use crate::ring::buf::Buf;

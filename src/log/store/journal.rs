@@ -15,6 +15,7 @@ use crate::base::limits::PAGE_BYTES;
 use crate::base::time::Monotonic;
 use crate::log::append::StorageError;
 use crate::log::commit::group::{Address, Group};
+use crate::log::commit::pace::Pace;
 use crate::log::commit::space::{RingSpace, SlotId};
 use crate::log::journal::properties::ring_file;
 use crate::log::journal::superblock::{JournalKind, RING_START, Superblock, TableRef};
@@ -22,7 +23,6 @@ use crate::log::store::config::{JournalSize, LogConfig};
 use crate::log::store::counts::Counts;
 use crate::log::store::directory::{Directory, FreeJournal};
 use crate::log::store::slot::Slot;
-use crate::log::store::ticket::Ticket;
 use crate::ring::buf::{Buf, BufMut};
 use crate::ring::driver::{Chain, OpenOptions};
 use crate::ring::sync::Event;
@@ -110,6 +110,7 @@ pub(crate) struct State {
     /// Newest sequence that was written.
     pub last_sealed: u64,
     pub last_checkpoint: Monotonic,
+    pub pace: Pace,
     pub last_append: Monotonic,
     pub sealed: bool,
     /// The drains' task sleeps without a timer.
@@ -233,6 +234,7 @@ impl Journal {
                 holding: false,
                 last_sealed: journal.sequence - 1,
                 last_checkpoint: ring.now(),
+                pace: Pace::default(),
                 last_append: ring.now(),
                 sealed: false,
                 drains_asleep: false,
@@ -338,15 +340,6 @@ impl Journal {
             state.written
         };
         number <= reached
-    }
-
-    /// A ticket for the group that fills now.
-    pub fn ticket(&self, state: &State) -> Ticket {
-        Ticket {
-            journal: self.index,
-            slot: 0,
-            mark: state.open.number,
-        }
     }
 
     /// Wakes everybody who waits for anything here.

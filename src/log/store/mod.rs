@@ -7,6 +7,7 @@ mod commits;
 mod config;
 mod counts;
 mod directory;
+mod drains;
 mod journal;
 mod shard;
 mod slot;

@@ -450,13 +450,21 @@ impl LogStore {
     }
 
     /// Waits, in the order of calls, until `bytes` more can be appended. Ready at once when there
-    /// is room and nobody waits.
+    /// is room and nobody waits; from half full on appends are let in at a rate ([`pace`]).
+    ///
+    /// [`pace`]: crate::log::commit::pace
     pub async fn admit(&self, bytes: usize) {
-        if self.turnstile.waiting() == 0 && self.turnstile.available() == 1 && self.has_room(bytes)
-        {
+        if self.turnstile.available() == 1 && self.turnstile.waiting() == 0 && self.is_calm(bytes) {
             return;
         }
         let _turn = self.turnstile.acquire(1).await;
+        let later = {
+            let journals = self.journals.borrow();
+            journals.iter().filter_map(|journal| journal.pace(bytes)).max()
+        };
+        if let Some(later) = later {
+            self.ring.sleep_until(later).await;
+        }
         while let Some(full) = self.full_journal(bytes) {
             let wait = full.progress.wait();
             if !full.has_room_for(bytes) && !full.directory.is_offline() {
@@ -466,11 +474,12 @@ impl LogStore {
         }
     }
 
-    fn has_room(&self, bytes: usize) -> bool {
-        self.journals
-            .borrow()
+    /// Nobody needs to be held back.
+    fn is_calm(&self, bytes: usize) -> bool {
+        let journals = self.journals.borrow();
+        journals
             .iter()
-            .all(|journal| journal.has_room_for(bytes))
+            .all(|journal| journal.has_room_for(bytes) && journal.is_calm())
     }
 
     fn full_journal(&self, bytes: usize) -> Option<Rc<Journal>> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::base::ids::Offset;
+use crate::base::time::Monotonic;
 use crate::log::append::StorageError;
 use crate::log::commit::space::SlotId;
 use crate::log::journal::entry::ItemKind;
@@ -17,6 +18,23 @@ impl Journal {
         let part = bytes.min(self.max_entry(&state) as usize / 2);
         state.undrained + part as u64 <= self.limits.undrained_bytes
             && self.room(&state, part, self.reserve(&state))
+    }
+
+    /// Whether ring and memory stand below half.
+    pub fn is_calm(&self) -> bool {
+        let state = self.state.borrow();
+        state.space.used() * 2 <= state.space.capacity() - self.reserve(&state)
+            && state.undrained * 2 <= self.limits.undrained_bytes
+    }
+
+    /// When an append of so many bytes may go on, where the journal stands over half full.
+    pub fn pace(&self, bytes: usize) -> Option<Monotonic> {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let room = state.space.capacity() - self.reserve(state);
+        let ring = state.space.used() as f64 / room as f64;
+        let memory = state.undrained as f64 / self.limits.undrained_bytes as f64;
+        state.pace.admit(self.ring.now(), bytes, ring.max(memory))
     }
 
     /// Whether the ticket's partition is written, or durable, up to the ticket's end.

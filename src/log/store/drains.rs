@@ -1,0 +1,386 @@
+//! When bytes go to the segments: a task for each journal that drains, and decides when a checkpoint
+//! is due.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::log::append::StorageError;
+use crate::log::commit::space::SlotId;
+use crate::log::journal::entry::EntryKind;
+use crate::log::journal::superblock::JournalKind;
+use crate::log::partition::{DrainLimit, LogError, Partition};
+use crate::log::store::journal::Journal;
+use crate::ring::Ring;
+
+/// One drain's write.
+const WRITE_BYTES: u64 = 256 << 10;
+/// Files that are drained at once.
+pub(crate) const DRAINS: usize = 4;
+/// Files that are flushed at once. Each flush occupies a kernel worker, and the driver lets four
+/// run: one is left for the commits.
+const FLUSHES: usize = 3;
+/// After so long without an append the newest entry is sealed.
+const SEAL_AFTER: Duration = Duration::from_secs(1);
+/// After so long everything goes to its files, and the ring is empty.
+const SETTLE_AFTER: Duration = Duration::from_secs(10);
+/// How often a full file system is looked at again.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+
+/// What a failed step means.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DrainError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl DrainError {
+    fn is_full(&self) -> bool {
+        matches!(
+            self,
+            DrainError::Log(LogError::Io { source, .. }) | DrainError::Io(source)
+                if source.kind() == io::ErrorKind::StorageFull
+        )
+    }
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Stop,
+    /// Free the oldest part of the ring; with true settle everything.
+    Checkpoint(bool),
+    Drain,
+    Seal,
+    Wait(Option<Duration>),
+}
+
+impl Journal {
+    /// Drains and checkpoints until the journal stops.
+    pub async fn run_drains(self: Rc<Self>) {
+        loop {
+            let wait = self.drain.wait();
+            let done = match self.next() {
+                Next::Stop => break,
+                Next::Wait(None) => {
+                    self.state.borrow_mut().drains_asleep = true;
+                    wait.await;
+                    self.state.borrow_mut().drains_asleep = false;
+                    Ok(())
+                }
+                Next::Wait(Some(time)) => {
+                    let _ = self.ring.timeout(time, wait).await;
+                    Ok(())
+                }
+                Next::Seal => {
+                    self.seal_idle();
+                    Ok(())
+                }
+                Next::Drain => self.drain_ready().await,
+                Next::Checkpoint(all) => self.checkpoint(all).await,
+            };
+            match done {
+                Ok(()) => {}
+                Err(error) if error.is_full() => {
+                    self.directory.mark_full();
+                    tracing::warn!(dir = %self.directory.path().display(), %error, "draining waits for space");
+                    self.ring.sleep(FULL_RETRY).await;
+                    self.directory
+                        .look_at_space(&self.ring, self.limits.reserved_disk_bytes);
+                }
+                Err(error) => {
+                    if !self.directory.is_offline() {
+                        self.fail("draining", &io::Error::other(error.to_string()));
+                    }
+                    break;
+                }
+            }
+        }
+        self.state.borrow_mut().stopped_drains = true;
+        self.progress.notify_all();
+    }
+
+    fn next(&self) -> Next {
+        let state = self.state.borrow();
+        if state.stopping || self.directory.is_offline() {
+            return Next::Stop;
+        }
+        let (used, capacity) = (state.space.used(), state.space.capacity());
+        let idle = self.ring.now().since(state.last_append);
+        let since = self.ring.now().since(state.last_checkpoint);
+        if used * 2 > capacity || state.undrained * 2 > self.limits.undrained_bytes {
+            return Next::Checkpoint(false);
+        }
+        if self.kind == JournalKind::Interval
+            && !state.space.is_idle()
+            && since >= self.limits.flush_interval
+        {
+            return Next::Checkpoint(false);
+        }
+        if !state.ready.is_empty() {
+            return Next::Drain;
+        }
+        if state.space.is_idle() && state.dirty.is_empty() && state.doomed.is_empty() {
+            return Next::Wait(None);
+        }
+        if idle >= SETTLE_AFTER {
+            return Next::Checkpoint(true);
+        }
+        let mut wait = SETTLE_AFTER - idle;
+        if !state.sealed && self.kind == JournalKind::Group {
+            if idle >= SEAL_AFTER {
+                return Next::Seal;
+            }
+            wait = SEAL_AFTER - idle;
+        }
+        if self.kind == JournalKind::Interval {
+            wait = wait.min(self.limits.flush_interval.saturating_sub(since));
+        }
+        // a timer a little late is better than one a little early, twice
+        Next::Wait(Some(wait + Duration::from_millis(1)))
+    }
+
+    /// Writes an entry that says that all before it is durable.
+    fn seal_idle(&self) {
+        let mut state = self.state.borrow_mut();
+        state.sealed = true;
+        if state.open.is_empty() && self.room(&state, 0, 0) {
+            state.open.kind = Some(EntryKind::Seal);
+            self.work.notify_all();
+        }
+    }
+
+    /// A segment cannot be written; of a partition that is gone nobody minds.
+    pub(crate) fn drain_failed(&self, partition: &Partition, error: &DrainError) {
+        if !partition.is_gone() {
+            self.fail("writing a segment", &io::Error::other(error.to_string()));
+        }
+    }
+
+    async fn drain_ready(self: &Rc<Self>) -> Result<(), DrainError> {
+        let ready: Vec<SlotId> = {
+            let mut state = self.state.borrow_mut();
+            state.ready.drain(..).collect()
+        };
+        self.drain_pages(ready).await
+    }
+
+    /// Whole pages of these partitions into their segments.
+    pub(crate) async fn drain_pages(self: &Rc<Self>, ids: Vec<SlotId>) -> Result<(), DrainError> {
+        let this = self.clone();
+        for_each(&self.ring, DRAINS, ids, move |id| {
+            let this = this.clone();
+            async move { this.drain_slot(id).await }
+        })
+        .await?;
+        self.count_undrained();
+        Ok(())
+    }
+
+    async fn drain_slot(&self, id: SlotId) -> Result<(), DrainError> {
+        let Some(partition) = self.unqueue(id) else {
+            return Ok(());
+        };
+        unless_gone(&partition, self.drain_partition(id, &partition).await)
+    }
+
+    async fn drain_partition(
+        &self,
+        id: SlotId,
+        partition: &Rc<Partition>,
+    ) -> Result<(), DrainError> {
+        while !partition.is_gone() {
+            let bytes = partition.drain(DrainLimit::Durable, WRITE_BYTES).await?;
+            if bytes == 0 {
+                break;
+            }
+            self.counts.segment(bytes);
+            self.mark_dirty(id);
+        }
+        if partition.needs_settle() && !partition.is_gone() {
+            partition.settle_sealed().await?;
+            self.counts.flush();
+            self.mark_dirty(id);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn unqueue(&self, id: SlotId) -> Option<Rc<Partition>> {
+        let mut state = self.state.borrow_mut();
+        let slot = state.slots[id as usize].as_mut()?;
+        slot.queued = false;
+        Some(slot.partition.clone())
+    }
+
+    pub(crate) fn mark_dirty(&self, id: SlotId) {
+        let mut state = self.state.borrow_mut();
+        if let Some(slot) = &mut state.slots[id as usize] {
+            slot.changed = true;
+            if !std::mem::replace(&mut slot.dirty, true) {
+                state.dirty.push(id);
+            }
+        }
+    }
+
+    pub(crate) fn count_undrained(&self) {
+        let mut state = self.state.borrow_mut();
+        state.undrained = state
+            .slots
+            .iter()
+            .flatten()
+            .map(|slot| slot.partition.undrained_bytes())
+            .sum();
+        drop(state);
+        self.progress.notify_all();
+    }
+
+    /// Flushes what was drained of a partition until now, names included: when this returns it is
+    /// durable, whoever else flushes it at the same time.
+    pub(crate) async fn flush_slot(&self, id: SlotId) -> Result<(), DrainError> {
+        let partition = loop {
+            let wait = self.progress.wait();
+            {
+                let mut state = self.state.borrow_mut();
+                let Some(slot) = &mut state.slots[id as usize] else {
+                    return Ok(());
+                };
+                if !std::mem::replace(&mut slot.flushing, true) {
+                    slot.dirty = false;
+                    break slot.partition.clone();
+                }
+            }
+            wait.await;
+        };
+        let place = partition.drained_place();
+        let flushed = self.flush_files(&partition).await;
+        {
+            let mut state = self.state.borrow_mut();
+            let state = &mut *state;
+            if let Some(slot) = &mut state.slots[id as usize] {
+                slot.flushing = false;
+                if flushed.is_ok() {
+                    slot.synced = slot.synced.max(place);
+                    slot.pins.release(&mut state.space, slot.synced);
+                }
+            }
+        }
+        self.progress.notify_all();
+        unless_gone(&partition, flushed)
+    }
+
+    async fn flush_files(&self, partition: &Partition) -> Result<(), DrainError> {
+        let dirty = partition.take_dirty()?;
+        for file in &dirty.files {
+            file.sync_data().await?;
+            self.counts.flush();
+        }
+        if let Some(dir) = &dirty.dir {
+            self.ring.sync_dir(dir).await?;
+            self.counts.flush();
+            self.state.borrow_mut().names.wanted += 1;
+        }
+        Ok(())
+    }
+
+    /// The names of new partitions' directories, as far as they were wanted when this began; whoever
+    /// else flushes them at that moment flushes them for all.
+    pub(crate) async fn flush_names(&self) -> Result<(), DrainError> {
+        let goal = self.state.borrow().names.wanted;
+        let upto = loop {
+            let wait = self.progress.wait();
+            {
+                let names = &mut self.state.borrow_mut().names;
+                if names.flushed >= goal {
+                    return Ok(());
+                }
+                if !std::mem::replace(&mut names.flushing, true) {
+                    break names.wanted;
+                }
+            }
+            wait.await;
+        };
+        let flushed = self.ring.sync_dir(self.directory.path()).await;
+        {
+            let names = &mut self.state.borrow_mut().names;
+            names.flushing = false;
+            if flushed.is_ok() {
+                names.flushed = upto;
+            }
+        }
+        self.progress.notify_all();
+        self.counts.flush();
+        Ok(flushed?)
+    }
+
+    pub(crate) async fn flush_all_dirty(self: &Rc<Self>) -> Result<(), DrainError> {
+        let dirty: Vec<SlotId> = std::mem::take(&mut self.state.borrow_mut().dirty);
+        let this = self.clone();
+        for_each(&self.ring, FLUSHES, dirty, move |id| {
+            let this = this.clone();
+            async move { this.flush_slot(id).await }
+        })
+        .await?;
+        self.flush_names().await
+    }
+}
+
+/// What happens to the files of a deleted partition is no trouble of the directory's.
+pub(crate) fn unless_gone(partition: &Partition, done: Result<(), DrainError>) -> Result<(), DrainError> {
+    match partition.is_gone() {
+        true => Ok(()),
+        false => done,
+    }
+}
+
+/// Runs `work` for each item, at most `limit` at a time; the first error stops what has not begun.
+pub(crate) async fn for_each<F, W>(
+    ring: &Ring,
+    limit: usize,
+    items: Vec<SlotId>,
+    work: W,
+) -> Result<(), DrainError>
+where
+    F: Future<Output = Result<(), DrainError>> + 'static,
+    W: Fn(SlotId) -> F + 'static,
+{
+    let workers = limit.min(items.len());
+    if workers <= 1 {
+        for item in items {
+            work(item).await?;
+        }
+        return Ok(());
+    }
+    let queue = Rc::new(RefCell::new(VecDeque::from(items)));
+    let work = Rc::new(work);
+    let handles: Vec<_> = (0..workers)
+        .map(|_| {
+            let (queue, work) = (queue.clone(), work.clone());
+            ring.spawn(async move {
+                loop {
+                    let Some(item) = queue.borrow_mut().pop_front() else {
+                        return Ok(());
+                    };
+                    if let Err(error) = work(item).await {
+                        queue.borrow_mut().clear();
+                        return Err(error);
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut first = Ok(());
+    for handle in handles {
+        let done = handle.await;
+        if first.is_ok() {
+            first = done;
+        }
+    }
+    first
+}
