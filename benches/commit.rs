@@ -142,7 +142,12 @@ async fn measure(
         .collect();
     let made = store.create_partitions(many).await.expect("partitions");
     let mut builder = BatchBuilder::new(Codec::None);
-    builder.append(Timestamp(1_700_000_000_000), None, Some(&vec![b'x'; payload]), &[]);
+    builder.append(
+        Timestamp(1_700_000_000_000),
+        None,
+        Some(&vec![b'x'; payload]),
+        &[],
+    );
     let batch = builder.build().expect("uncompressed");
     let view = BatchView::parse(&batch).expect("a batch");
     let mut latency = Histogram::<u64>::new(3).expect("a histogram");
@@ -208,7 +213,10 @@ async fn measure(
         counts.commits as f64 / commits as f64,
     );
     if std::env::var_os("COMMIT_COUNTS").is_some() {
-        println!("  {counts:?} of {bytes} bytes, {:.3} CPU-s user", usage.user_seconds);
+        println!(
+            "  {counts:?} of {bytes} bytes, {:.3} CPU-s user",
+            usage.user_seconds
+        );
     }
 }
 

@@ -332,7 +332,10 @@ impl Journal {
 }
 
 /// What happens to the files of a deleted partition is no trouble of the directory's.
-pub(crate) fn unless_gone(partition: &Partition, done: Result<(), DrainError>) -> Result<(), DrainError> {
+pub(crate) fn unless_gone(
+    partition: &Partition,
+    done: Result<(), DrainError>,
+) -> Result<(), DrainError> {
     match partition.is_gone() {
         true => Ok(()),
         false => done,

@@ -460,7 +460,10 @@ impl LogStore {
         let _turn = self.turnstile.acquire(1).await;
         let later = {
             let journals = self.journals.borrow();
-            journals.iter().filter_map(|journal| journal.pace(bytes)).max()
+            journals
+                .iter()
+                .filter_map(|journal| journal.pace(bytes))
+                .max()
         };
         if let Some(later) = later {
             self.ring.sleep_until(later).await;
