@@ -15,8 +15,7 @@ use crate::support::kafka::{tool, tool_output};
 
 const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 
-/// kafka-topics creates, lists and deletes, the admin client describes; both report what must not
-/// be done.
+/// kafka-topics creates, describes, lists and deletes, and reports what it must not do.
 pub fn kafka_topics_manages_topics(stage: &mut Stage) -> Result<()> {
     let bootstrap = stage.bootstrap();
     let topics = |args: &[&str]| {
@@ -45,7 +44,16 @@ pub fn kafka_topics_manages_topics(stage: &mut Stage) -> Result<()> {
         "--config",
         "retention.ms=123456789",
     ])?;
-    // kafka-topics --describe asks for the topic's settings too, which are not served yet
+    let text = ok(&["--describe", "--topic", "by-tool"])?;
+    for part in [
+        "PartitionCount: 3",
+        "ReplicationFactor: 1",
+        "retention.ms=123456789",
+    ] {
+        ensure!(text.contains(part), "no {part:?} in {text}");
+    }
+    let lines = text.lines().filter(|l| l.contains("Partition: ")).count();
+    ensure!(lines == 3, "described as {text}");
     let described = java_worker(&bootstrap)?.describe("by-tool")?;
     ensure!(
         described == (3, 1, 1),
