@@ -119,16 +119,17 @@ fn cpu_seconds(child: &Child) -> f64 {
 
 fn serve(runtime: &str, job: &str) {
     let core = affinity::allowed_cores().expect("cores")[0];
-    let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
-    let path = directory.path().join("data");
-    let zeros = vec![0; (PART as usize) * CONNECTIONS];
-    std::fs::write(&path, zeros).expect("space");
     // The directory goes at once, the file with the process: the load ends it by a signal.
-    match (runtime, job) {
-        ("ours", "ping") => ours::serve(core, None),
-        ("ours", _) => ours::serve(core, Some(directory)),
-        (_, "ping") => glom::serve(core, None),
-        (..) => glom::serve(core, Some(directory)),
+    let directory = (job == "ingest").then(|| {
+        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+        let zeros = vec![0; (PART as usize) * CONNECTIONS];
+        std::fs::write(directory.path().join("data"), zeros).expect("space");
+        directory
+    });
+    if runtime == "ours" {
+        ours::serve(core, directory);
+    } else {
+        glom::serve(core, directory);
     }
 }
 
@@ -235,29 +236,30 @@ mod glom {
 
     pub fn serve(core: usize, directory: Option<tempfile::TempDir>) {
         let executor = LocalExecutorBuilder::new(Placement::Fixed(core));
-        let serve = async move {
-            let file = match directory {
-                None => None,
-                Some(directory) => {
-                    let path = directory.path().join("data");
-                    let mut options = OpenOptions::new();
-                    options.read(true).write(true);
-                    Some(Rc::new(options.dma_open(path).await.expect("our file")))
-                }
-            };
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-            super::announce(listener.local_addr().expect("bound").port());
-            for connection in 0.. {
-                let stream = listener.accept().await.expect("a connection");
-                stream.set_nodelay(true).expect("TCP");
-                match file.clone() {
-                    None => spawn_local(ping(stream)).detach(),
-                    Some(file) => spawn_local(ingest(stream, file, connection * PART)).detach(),
-                };
+        let handle = executor.spawn(|| accept(directory)).expect("an executor");
+        handle.join().expect("it is killed before it ends");
+    }
+
+    async fn accept(directory: Option<tempfile::TempDir>) {
+        let file = match directory {
+            None => None,
+            Some(directory) => {
+                let path = directory.path().join("data");
+                let mut options = OpenOptions::new();
+                options.read(true).write(true);
+                Some(Rc::new(options.dma_open(path).await.expect("our file")))
             }
         };
-        let handle = executor.spawn(|| serve).expect("an executor");
-        handle.join().expect("it is killed before it ends");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        super::announce(listener.local_addr().expect("bound").port());
+        for connection in 0.. {
+            let stream = listener.accept().await.expect("a connection");
+            stream.set_nodelay(true).expect("TCP");
+            match file.clone() {
+                None => spawn_local(ping(stream)).detach(),
+                Some(file) => spawn_local(ingest(stream, file, connection * PART)).detach(),
+            };
+        }
     }
 
     async fn ping(mut stream: TcpStream) {

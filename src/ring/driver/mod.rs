@@ -6,6 +6,7 @@
 //! asked. The other methods answer at once; those that touch the disk (opening, renaming,
 //! listing) are cheap or rare, and never flush.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,10 @@ pub trait Close {
     fn is_direct(&self) -> bool {
         true
     }
+    /// Room for what a driver remembers about a socket between operations.
+    fn memory(&self) -> Option<&Cell<u32>> {
+        None
+    }
     /// The number by which its page cache is reached, if that is another one.
     fn cached(&self) -> io::Result<i32> {
         Ok(self.raw())
@@ -75,6 +80,11 @@ impl Descriptor {
     /// See [`Close::is_direct`].
     pub fn is_direct(&self) -> bool {
         self.0.is_direct()
+    }
+
+    /// See [`Close::memory`].
+    pub fn memory(&self) -> Option<&Cell<u32>> {
+        self.0.memory()
     }
 
     /// See [`Close::cached`].

@@ -12,7 +12,11 @@ use crate::ring::driver::{Close, Descriptor};
 /// Why a descriptor cannot be missing: only `release` takes it, by value.
 const HELD: &str = "a descriptor keeps its number until it is released for good";
 
-struct Plain(Cell<Option<OwnedFd>>, RawFd);
+struct Plain {
+    fd: Cell<Option<OwnedFd>>,
+    raw: RawFd,
+    memory: Cell<u32>,
+}
 
 struct DiskFile {
     fd: OwnedFd,
@@ -25,7 +29,11 @@ struct DiskFile {
 /// A socket or anything else without a page cache.
 pub(super) fn plain(fd: OwnedFd) -> Descriptor {
     let raw = fd.as_raw_fd();
-    Descriptor::new(Rc::new(Plain(Cell::new(Some(fd)), raw)))
+    Descriptor::new(Rc::new(Plain {
+        fd: Cell::new(Some(fd)),
+        raw,
+        memory: Cell::new(0),
+    }))
 }
 
 /// A descriptor of this process by its number, which the caller owns.
@@ -46,11 +54,11 @@ pub(super) fn file(fd: OwnedFd, writable: bool, direct: bool) -> Descriptor {
 
 impl Close for Plain {
     fn raw(&self) -> i32 {
-        self.1
+        self.raw
     }
 
     fn release(&self) -> i32 {
-        self.0.take().expect(HELD).into_raw_fd()
+        self.fd.take().expect(HELD).into_raw_fd()
     }
 
     fn closer(&self) -> fn(i32) {
@@ -60,6 +68,10 @@ impl Close for Plain {
 
     fn is_direct(&self) -> bool {
         false
+    }
+
+    fn memory(&self) -> Option<&Cell<u32>> {
+        Some(&self.memory)
     }
 }
 

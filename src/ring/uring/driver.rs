@@ -215,12 +215,16 @@ impl UringDriver {
                 DOORBELL if cqueue::more(next.flags()) => {}
                 DOORBELL => self.listen_to_bell(),
                 CANCEL => {}
-                id => self.reap_one(OpId(id), result, done),
+                id => {
+                    let more = cqueue::sock_nonempty(next.flags());
+                    self.reap_one(OpId(id), result, more, done);
+                }
             }
         }
     }
 
-    fn reap_one(&self, id: OpId, result: io::Result<u32>, done: &mut Vec<Completion>) {
+    /// Takes a completion in; `more` if a socket has more to receive.
+    fn reap_one(&self, id: OpId, result: io::Result<u32>, more: bool, done: &mut Vec<Completion>) {
         let mut flights = self.flights.borrow_mut();
         let Some(flight) = flights.get(id) else {
             debug_assert!(false, "a completion of nothing: {id:?}");
@@ -246,8 +250,15 @@ impl UringDriver {
             return;
         };
         drop(flights);
-        if matches!(flight.op, Op::Sync { .. }) {
-            self.next_sync();
+        match &flight.op {
+            Op::Sync { .. } => self.next_sync(),
+            Op::Recv { socket, len, .. } => {
+                if let Some(memory) = socket.memory() {
+                    let full = result.as_ref().is_ok_and(|&n| n as usize == *len);
+                    memory.set(if more || full { 0 } else { entry::DRAINED });
+                }
+            }
+            _ => {}
         }
         let op = flight.op;
         done.push(Completion { id, result, op });

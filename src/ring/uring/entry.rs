@@ -10,6 +10,12 @@ use super::net::Address;
 use super::splice::Step;
 use crate::ring::driver::Op;
 
+/// Remembered of a socket: the last receive took all there was.
+pub(super) const DRAINED: u32 = 1;
+
+/// IORING_RECVSEND_POLL_FIRST: wait first, for there is nothing to receive yet. Saves the attempt.
+const RECVSEND_POLL_FIRST: u16 = 1;
+
 /// A single operation moves less than 2 GiB.
 fn clamp(len: usize) -> u32 {
     len.min(1 << 30) as u32
@@ -38,7 +44,14 @@ pub(super) fn entry(op: &Op, vectors: impl FnOnce() -> Box<Vectors>) -> (squeue:
             len,
         } => {
             let to = buf[*at..*at + *len].as_ptr().cast_mut();
-            plain(opcode::Recv::new(fd(socket), to, clamp(*len)).build())
+            let mut recv = opcode::Recv::new(fd(socket), to, clamp(*len));
+            if socket
+                .memory()
+                .is_some_and(|memory| memory.get() == DRAINED)
+            {
+                recv = recv.ioprio(RECVSEND_POLL_FIRST);
+            }
+            plain(recv.build())
         }
         Op::Send {
             socket,
