@@ -3,5 +3,6 @@
 //! Runs a fixed set of seeds. `CORELANE_SIM_SEED=N` runs one, `CORELANE_SIM_RUNS=M` so many from
 //! there on, `CORELANE_SIM_LOG=info` shows what the broker says meanwhile.
 
+mod broker;
 mod log;
 mod seeds;
