@@ -234,7 +234,7 @@ struct Opening {
 
 async fn open(ctx: &ShardContext) -> Result<Opening, StartError> {
     let ring = &ctx.ring;
-    let opened = open_directories(ring, &log_config(ctx)).await?;
+    let mut opened = open_directories(ring, &log_config(ctx)).await?;
     let options = StoreOptions {
         cluster_id: Some(opened.cluster_id.clone()),
         new_cluster_id: opened.cluster_id.clone(),
@@ -243,6 +243,12 @@ async fn open(ctx: &ShardContext) -> Result<Opening, StartError> {
     };
     let first = &ctx.config.log.dirs[0];
     let (store, mut image) = Store::open(ring, first, &ctx.config, &options).await?;
+    opened
+        .set_aside_strays(ring, |key| {
+            let topic = image.topic_by_id(&key.topic);
+            topic.is_some()
+        })
+        .await?;
     let epochs: BTreeMap<PartitionKey, LeaderEpoch> = opened
         .directories
         .iter()
@@ -252,7 +258,6 @@ async fn open(ctx: &ShardContext) -> Result<Opening, StartError> {
     image.overlay_leader_epochs(|key| epochs.get(key).copied());
     let placement = Placement::new(ctx.shards);
     let parts = opened.split(ctx.shards, |key| {
-        // strays may go anywhere: they are only set aside
         let topic = image.topic_by_id(&key.topic);
         topic.map_or(ShardId(0), |t| placement.owner(t.ordinal, key.partition))
     });

@@ -57,7 +57,7 @@ impl DirectoryProperties {
         use PropertiesError::Damaged;
         let text = std::str::from_utf8(bytes).map_err(|_| Damaged("no text"))?;
         let at = text.rfind("crc=").ok_or(Damaged("it has no crc line"))?;
-        let crc = u32::from_str_radix(text[at + 4..].trim_end(), 16)
+        let crc = u32::from_str_radix(text[at + 4..].trim_end_matches(['\r', '\n']), 16)
             .map_err(|_| Damaged("its crc line is no number"))?;
         if crc != crc32c(&bytes[..at]) {
             return Err(Damaged("its checksum does not agree"));

@@ -108,6 +108,11 @@ impl Recovering {
         Ok(())
     }
 
+    /// First offset that can be read.
+    pub fn log_start(&self) -> Offset {
+        self.facts.log_start
+    }
+
     /// Every byte below this place is in its file.
     pub fn drained(&self) -> Place {
         self.facts.drained
@@ -176,7 +181,7 @@ impl Recovering {
     }
 
     /// The log starts at `start` now.
-    pub fn log_start(&mut self, start: Offset) {
+    pub fn advance_log_start(&mut self, start: Offset) {
         if start > self.facts.log_start {
             self.facts.log_start = start;
             self.epochs.truncate_start(start);

@@ -9,6 +9,7 @@ mod opened;
 mod replay;
 mod run;
 mod settle;
+mod strays;
 
 pub use error::OpenError;
 pub use open::open_directories;

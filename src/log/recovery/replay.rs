@@ -155,7 +155,7 @@ impl Replay {
                 Ok(())
             }
             ItemKind::LogStart => {
-                state.log_start(item.base_offset);
+                state.advance_log_start(item.base_offset);
                 Ok(())
             }
             ItemKind::Epoch => {

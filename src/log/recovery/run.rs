@@ -124,7 +124,7 @@ pub(super) async fn recover(
     if !clean {
         ring.sync_fs(dir).map_err(OpenError::io(dir))?;
     }
-    write_base(ring, identity, &partitions, incarnation, false).await?;
+    write_base(ring, dir, identity.directory_id, &partitions, incarnation).await?;
     let shutdown = dir.join(clean_shutdown::FILE_NAME);
     if ring.exists(&shutdown) {
         ring.remove_file(&shutdown)
@@ -334,13 +334,13 @@ fn finish_deletion(
     ring.rename(&from, &to).map_err(OpenError::io(from))
 }
 
-/// Replaces the base: with it the recovery, or a clean stop, is done.
-pub(crate) async fn write_base(
+/// Replaces the base: with it the recovery is done.
+pub(super) async fn write_base(
     ring: &Ring,
-    identity: &Identity,
+    dir: &Path,
+    directory_id: Uuid,
     partitions: &[OpenedPartition],
     incarnation: u64,
-    clean: bool,
 ) -> Result<(), OpenError> {
     let mut block = BlockBuilder::new();
     for partition in partitions {
@@ -352,8 +352,8 @@ pub(crate) async fn write_base(
             partition.damaged.as_deref(),
         );
     }
-    let (bytes, _) = block.finish(identity.directory_id, incarnation, clean, 0);
-    let path = identity.path.join(BASE_FILE);
+    let (bytes, _) = block.finish(directory_id, incarnation, false, 0);
+    let path = dir.join(BASE_FILE);
     ring.write_atomic(&path, &bytes)
         .await
         .map_err(OpenError::io(path))

@@ -2,13 +2,13 @@
 //! files cut to what the log knows, directories made that a crash lost. All of it can be done
 //! again: the journals stay as they are until the new base is in place.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::error::OpenError;
 use super::identity::wait_for_lock;
 use super::opened::OpenedPartition;
 use super::replay::Replaying;
-use crate::base::ids::{LeaderEpoch, Offset, PartitionKey};
+use crate::base::ids::{LeaderEpoch, Offset, PartitionKey, TopicId};
 use crate::log::format::names::{self, Kind};
 use crate::log::format::partition_metadata;
 use crate::log::store::LogConfig;
@@ -47,12 +47,22 @@ async fn write_files(
     key: PartitionKey,
     state: &crate::log::partition::Recovering,
 ) -> Result<Option<String>, OpenError> {
+    let drained = state.drained();
     if !ring.exists(dir) {
+        if drained.position > 0 || drained.segment > state.log_start() {
+            return Ok(Some(format!("its directory {} is missing", dir.display())));
+        }
         ring.create_dir_all(dir).map_err(OpenError::io(dir))?;
     }
-    let metadata = dir.join(partition_metadata::FILE_NAME);
-    if !ring.exists(&metadata) {
-        write_now(ring, &metadata, &partition_metadata::encode(key.topic))?;
+    match owner(ring, dir) {
+        Some(topic) if topic == key.topic => {}
+        Some(topic) => return Ok(Some(format!("its directory belongs to topic {topic}"))),
+        // a crash kept the name of the file and not its bytes
+        None => write_now(
+            ring,
+            &dir.join(partition_metadata::FILE_NAME),
+            &partition_metadata::encode(key.topic),
+        )?,
     }
     let files = ring.read_dir(dir).map_err(OpenError::io(dir))?;
     let mut logs: Vec<(Offset, u64)> = files
@@ -63,7 +73,6 @@ async fn write_files(
         })
         .collect();
     logs.sort();
-    let drained = state.drained();
     for segment in state.segments() {
         let found = logs.iter().find(|(base, _)| *base == segment.base);
         let in_file = match segment.base.cmp(&drained.segment) {
@@ -119,6 +128,12 @@ async fn write_files(
     Ok(None)
 }
 
+/// The topic that a partition's directory says it belongs to.
+pub(super) fn owner(ring: &Ring, dir: &Path) -> Option<TopicId> {
+    let bytes = ring.read(&dir.join(partition_metadata::FILE_NAME)).ok()?;
+    partition_metadata::decode(&bytes).ok()
+}
+
 fn open(ring: &Ring, path: &Path) -> Result<File, OpenError> {
     let options = OpenOptions {
         write: true,
@@ -128,7 +143,8 @@ fn open(ring: &Ring, path: &Path) -> Result<File, OpenError> {
     ring.open(path, options).map_err(OpenError::io(path))
 }
 
-fn write_now(ring: &Ring, path: &PathBuf, bytes: &[u8]) -> Result<(), OpenError> {
+fn write_now(ring: &Ring, path: &Path, bytes: &[u8]) -> Result<(), OpenError> {
     let file = open(ring, path)?;
+    file.set_len(0).map_err(OpenError::io(path))?;
     file.write_now(bytes, 0).map_err(OpenError::io(path))
 }

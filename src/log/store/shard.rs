@@ -83,8 +83,8 @@ pub struct LogStore {
 }
 
 impl LogStore {
-    /// The store over a shard's part of the log directories. Opens every partition of it that
-    /// `topic` knows and sets the others aside.
+    /// The store over a shard's part of the log directories. Opens every partition of it; `topic`
+    /// knows them all, since strays were [set aside](crate::log::recovery::Opened::set_aside_strays).
     ///
     /// # Errors
     /// When a journal cannot be made or no directory is left. A partition that cannot be opened is
@@ -118,7 +118,10 @@ impl LogStore {
         for (directory, partition) in opened.partitions {
             match topic(&partition.key) {
                 Some((_, config)) => store.open_partition(directory, partition, config).await?,
-                None => store.set_aside(&partition),
+                None => tracing::error!(
+                    partition = %partition.key,
+                    "no topic has this partition: it was not set aside before"
+                ),
             }
         }
         Ok(store)
@@ -211,22 +214,6 @@ impl LogStore {
             },
         );
         slot
-    }
-
-    fn set_aside(&self, found: &OpenedPartition) {
-        let unique = Uuid::from_random(self.ring.random(), self.ring.random());
-        let name = names::stray_dir(&found.topic, found.key.partition, unique);
-        let to = found.dir.with_file_name(name);
-        match self.ring.rename(&found.dir, &to) {
-            Ok(()) => tracing::warn!(
-                partition = %found.key, from = %found.dir.display(), to = %to.display(),
-                "no topic has this partition: set aside"
-            ),
-            Err(error) => tracing::warn!(
-                partition = %found.key, dir = %found.dir.display(), %error,
-                "no topic has this partition, and it cannot be set aside"
-            ),
-        }
     }
 
     /// The journal for a topic in a directory; made with the first partition.

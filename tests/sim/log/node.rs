@@ -212,9 +212,21 @@ impl Main {
 
     async fn opened(&self) -> OpenedShard {
         if self.shard.0 == 0 {
-            let opened = open_directories(&self.ring, &self.config)
+            let mut opened = open_directories(&self.ring, &self.config)
                 .await
                 .unwrap_or_else(|error| panic!("opening: {error}"));
+            let there: Vec<PartitionKey> = {
+                let partitions = self.partitions.borrow();
+                let models = partitions.iter().map(|tracked| tracked.model.borrow());
+                models
+                    .filter(|model| model.stage != Stage::Deleting)
+                    .map(|model| model.key)
+                    .collect()
+            };
+            opened
+                .set_aside_strays(&self.ring, |key| there.contains(key))
+                .await
+                .unwrap_or_else(|error| panic!("setting strays aside: {error}"));
             for directory in &opened.directories {
                 assert!(
                     !directory.directory.is_offline(),

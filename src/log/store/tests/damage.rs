@@ -213,6 +213,34 @@ fn a_partition_that_no_topic_knows_is_set_aside_not_deleted() {
 }
 
 #[test]
+fn a_topic_made_again_gets_nothing_of_a_stray_of_its_name() {
+    let machine = Machine::new(31);
+    let run = machine.start();
+    let stray = key(0);
+    let stray = crate::base::ids::PartitionKey {
+        topic: crate::base::ids::Uuid([8; 16]),
+        ..stray
+    };
+    let store = run.store.clone();
+    run.run(async move {
+        let new = crate::log::store::NewPartition {
+            key: stray,
+            topic: "t".into(),
+            config: Default::default(),
+        };
+        store.create_partition(new).await.expect("made");
+    });
+    machine.world.kill(run.process);
+    let run = machine.start(); // no topic has it: set aside
+    run.create(0); // the directory t-0
+    run.produce(0, &[1; 50_000]);
+    machine.world.kill(run.process);
+    let run = machine.start();
+    assert_eq!(run.values(0).len(), 1);
+    assert_eq!(run.store.damage(&key(0)), None);
+}
+
+#[test]
 fn a_deleted_partition_leaves_the_disk() {
     let machine = Machine::new(30);
     let run = machine.start();

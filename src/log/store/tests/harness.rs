@@ -99,8 +99,11 @@ impl Machine {
         let task = {
             let ring = ring.clone();
             async move {
-                let opened = open_directories(&ring, &config).await?;
+                let mut opened = open_directories(&ring, &config).await?;
                 let clean = opened.clean;
+                opened
+                    .set_aside_strays(&ring, |key| key.topic == Uuid([7; 16]))
+                    .await?;
                 let part = opened.split(1, |_| ShardId(0)).pop().expect("one shard");
                 let known = |key: &PartitionKey| {
                     (key.topic == Uuid([7; 16])).then(|| (Arc::from("t"), topic.clone()))
