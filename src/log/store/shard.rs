@@ -55,6 +55,8 @@ struct Home {
     directory: usize,
     journal: Rc<Journal>,
     slot: SlotId,
+    /// When its making is durable.
+    made: Ticket,
 }
 
 /// A partition that cannot be served.
@@ -78,6 +80,7 @@ pub struct LogStore {
     damaged: RefCell<BTreeMap<PartitionKey, Damaged>>,
     turnstile: Semaphore,
     making: Semaphore,
+    creating: Semaphore,
     /// Held as long as the broker runs.
     _locks: Vec<Descriptor>,
 }
@@ -113,6 +116,7 @@ impl LogStore {
             damaged: RefCell::new(BTreeMap::new()),
             turnstile: Semaphore::new(1),
             making: Semaphore::new(1),
+            creating: Semaphore::new(1),
             _locks: locks,
         });
         for (directory, partition) in opened.partitions {
@@ -183,26 +187,20 @@ impl LogStore {
         {
             return Ok(Err(error));
         }
-        self.settle_in(directory, journal, partition, found.generation);
+        let slot = add_slot(&journal, &partition, found.generation);
+        self.move_in(directory, journal, partition, slot, Ticket::default());
         Ok(Ok(()))
     }
 
-    fn settle_in(
+    /// From now on the partition is found and appended to.
+    fn move_in(
         &self,
         directory: usize,
         journal: Rc<Journal>,
         partition: Rc<Partition>,
-        generation: u32,
-    ) -> SlotId {
-        let append_time = partition.config().timestamp_type == TimestampType::LogAppendTime;
-        let slot = {
-            let mut state = journal.state.borrow_mut();
-            let id = state.slots.len() as SlotId;
-            state
-                .slots
-                .push(Some(Slot::new(partition.clone(), generation, append_time)));
-            id
-        };
+        slot: SlotId,
+        made: Ticket,
+    ) {
         self.directories[directory].add_partition();
         self.homes.borrow_mut().insert(
             partition.key(),
@@ -211,9 +209,9 @@ impl LogStore {
                 directory,
                 journal,
                 slot,
+                made,
             },
         );
-        slot
     }
 
     /// The journal for a topic in a directory; made with the first partition.
@@ -278,14 +276,16 @@ impl LogStore {
     ) -> Result<Vec<Rc<Partition>>, StoreError> {
         let mut made = Vec::with_capacity(many.len());
         let mut tickets: Vec<Ticket> = Vec::new();
+        let turn = self.creating.acquire(1).await;
         for new in many {
-            let directory = self.emptiest()?;
-            let journal = self.journal(directory, &new.config).await?;
-            // from here to the end of its making nothing waits: nobody makes it a second time
-            if let Some(there) = self.partition(&new.key) {
-                made.push(there);
+            let there = self.homes.borrow().get(&new.key).cloned();
+            if let Some(there) = there {
+                tickets.push(there.made);
+                made.push(there.partition);
                 continue;
             }
+            let directory = self.emptiest()?;
+            let journal = self.journal(directory, &new.config).await?;
             let dir = self.directories[directory]
                 .path()
                 .join(names::partition_dir(&new.topic, new.key.partition));
@@ -297,16 +297,19 @@ impl LogStore {
                 leader_epoch: LeaderEpoch(0),
             };
             let partition = Partition::create(&self.context, spec)?;
-            let slot = self.settle_in(directory, journal.clone(), partition.clone(), 0);
+            let slot = add_slot(&journal, &partition, 0);
             journal.mark_new(slot);
+            // it is found only now: no batch comes before this item
             let ticket = journal
                 .control_when_room(ItemKind::Adopt, slot, Offset(0), new.topic.as_bytes())
                 .await?;
+            self.move_in(directory, journal, partition.clone(), slot, ticket);
             if tickets.last() != Some(&ticket) {
                 tickets.push(ticket);
             }
             made.push(partition);
         }
+        drop(turn);
         for ticket in tickets {
             self.flushed(ticket).await?;
         }
@@ -580,4 +583,13 @@ impl LogStore {
             })
             .collect()
     }
+}
+
+fn add_slot(journal: &Journal, partition: &Rc<Partition>, generation: u32) -> SlotId {
+    let append_time = partition.config().timestamp_type == TimestampType::LogAppendTime;
+    let mut state = journal.state.borrow_mut();
+    let id = state.slots.len() as SlotId;
+    let slot = Slot::new(partition.clone(), generation, append_time);
+    state.slots.push(Some(slot));
+    id
 }
