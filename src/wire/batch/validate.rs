@@ -261,7 +261,11 @@ impl Check<'_> {
     fn walk(&mut self, source: &mut impl Source) -> Result<(), Problem> {
         let count = self.batch.records_count();
         for index in 0..count {
-            match walk::next(source) {
+            if let Some(head) = source.quick() {
+                self.record(index, head);
+                continue;
+            }
+            match walk::careful(source) {
                 Ok(head) => self.record(index, head),
                 Err(error) => return Err(Problem::Record { index, error }),
             }
@@ -277,7 +281,7 @@ impl Check<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn record(&mut self, index: i32, head: Head) {
         let base = self.batch.base_timestamp().0;
         let timestamp = Timestamp(base.wrapping_add(head.timestamp_delta));

@@ -43,6 +43,11 @@ pub(super) trait Source {
     fn position(&self) -> u64;
     /// True if no byte is left.
     fn at_end(&mut self) -> Result<bool, RecordError>;
+    /// Passes over one record, if that is quick and the record is good.
+    #[inline(always)]
+    fn quick(&mut self) -> Option<Head> {
+        None
+    }
 }
 
 /// Records in memory.
@@ -76,6 +81,59 @@ impl Source for Slice<'_> {
     fn at_end(&mut self) -> Result<bool, RecordError> {
         Ok(self.at == self.bytes.len())
     }
+
+    /// The common record: whole, and without headers. What is wrong with another one is for the
+    /// careful walk to say, so that nothing here carries an error.
+    #[inline(always)]
+    fn quick(&mut self) -> Option<Head> {
+        let mut at = self.at;
+        let said = quick_uvarint(self.bytes, &mut at)?;
+        let end = at.checked_add(unzigzag(said)?)?;
+        let record = self.bytes.get(..end)?;
+        at += 1; // attributes
+        let time = quick_uvarint(record, &mut at)?;
+        let offset = quick_uvarint(record, &mut at)?;
+        let key = quick_uvarint(record, &mut at)?;
+        let has_key = key != 1;
+        if has_key {
+            at = at.checked_add(unzigzag(key)?)?;
+        }
+        let value = quick_uvarint(record, &mut at)?;
+        if value != 1 {
+            at = at.checked_add(unzigzag(value)?)?;
+        }
+        let no_headers = record.get(at) == Some(&0) && at + 1 == end;
+        if !no_headers {
+            return None;
+        }
+        self.at = end;
+        Some(Head {
+            timestamp_delta: (time >> 1) as i64 ^ -((time & 1) as i64),
+            offset_delta: (offset >> 1) as i32 ^ -((offset & 1) as i32),
+            has_key,
+        })
+    }
+}
+
+/// A number of at most four bytes.
+#[inline(always)]
+fn quick_uvarint(bytes: &[u8], at: &mut usize) -> Option<u32> {
+    let mut value = 0;
+    for i in 0..4 {
+        let byte = u32::from(*bytes.get(*at)?);
+        *at += 1;
+        value |= (byte & 0x7f) << (7 * i);
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// A length that is not below zero.
+#[inline(always)]
+fn unzigzag(raw: u32) -> Option<usize> {
+    (raw & 1 == 0).then_some((raw >> 1) as usize)
 }
 
 /// Records that are inflated window by window: a batch that inflates to much takes time, not
@@ -195,9 +253,9 @@ fn skip_field(s: &mut impl Source, null: bool) -> Result<bool, RecordError> {
     }
 }
 
-/// Passes over one record. Checks that its fields take the bytes that it says.
-#[inline]
-pub(super) fn next(s: &mut impl Source) -> Result<Head, RecordError> {
+/// Passes over one record that [`Source::quick`] left. Checks that its fields take the bytes that
+/// it says.
+pub(super) fn careful(s: &mut impl Source) -> Result<Head, RecordError> {
     let said = varint(s)?;
     if said < 0 {
         return Err(RecordError::Length(said));
@@ -226,5 +284,64 @@ pub(super) fn next(s: &mut impl Source) -> Result<Head, RecordError> {
     match found == said as u64 {
         true => Ok(head),
         false => Err(RecordError::Size { said, found }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time::Timestamp;
+    use crate::wire::batch::{BATCH_HEADER_BYTES, BatchBuilder};
+    use crate::wire::compress::Codec;
+    use crate::wire::random::Gen;
+
+    /// What a walk says of the next record, and where it stands after it.
+    fn seen(
+        walk: impl FnOnce(&mut Slice<'_>) -> Option<Head>,
+        bytes: &[u8],
+    ) -> (Option<Head>, usize) {
+        let mut slice = Slice { bytes, at: 0 };
+        let head = walk(&mut slice);
+        (head, slice.at)
+    }
+
+    #[test]
+    fn the_quick_walk_sees_what_the_careful_one_sees() {
+        let mut g = Gen(5);
+        let (mut quick, mut left) = (0, 0);
+        for _ in 0..20_000 {
+            let mut builder = BatchBuilder::new(Codec::None);
+            let value = vec![1; g.below(300)];
+            let key = [2; 3];
+            let time = Timestamp(g.next() as i64 >> g.below(64));
+            let headers = [("h", None)];
+            builder.append(time, None, None, &[]);
+            builder.append(
+                Timestamp(5),
+                g.once_in(2).then_some(&key[..g.below(4)]),
+                (!g.once_in(4)).then_some(&value),
+                &headers[..usize::from(g.once_in(4))],
+            );
+            let mut bytes = builder.build().unwrap().split_off(BATCH_HEADER_BYTES);
+            // the second record: the first gives it a delta of time
+            let first = seen(|s| careful(s).ok(), &bytes).1;
+            bytes.drain(..first);
+            if g.once_in(2) {
+                let at = g.below(bytes.len());
+                bytes[at] ^= 1 << g.below(8);
+            }
+            let (expected, end) = seen(|s| careful(s).ok(), &bytes);
+            match seen(|s| s.quick(), &bytes) {
+                (None, at) => {
+                    assert_eq!(at, 0, "it leaves the record where it is");
+                    left += 1;
+                }
+                found => {
+                    assert_eq!(found, (expected, end), "{bytes:?}");
+                    quick += 1;
+                }
+            }
+        }
+        assert!(quick > 5000 && left > 1000, "{quick} quick, {left} left");
     }
 }
