@@ -186,7 +186,12 @@ fn produce_and_fetch_allocate_nothing_when_warm() {
         assert_eq!(fetched(&answer, 11).0, 0);
     });
     let large = batch(&[&"x".repeat(60_000)]);
-    let many = [part(0, &large), part(1, &large), part(2, &records), part(3, &records)];
+    let many = [
+        part(0, &large),
+        part(1, &large),
+        part(2, &records),
+        part(3, &records),
+    ];
     let topics = [data("t", &many)];
     each("produce, four partitions, 120 KB", BACKGROUND, || {
         client.ask(9, &produce(&topics, -1));
