@@ -1,7 +1,7 @@
 //! The whole broker under kills, power cuts, resets and partitions, as its clients see it.
 
-mod client;
-mod machine;
+pub mod client;
+pub mod machine;
 mod model;
 mod work;
 

@@ -4,5 +4,6 @@
 //! there on, `CORELANE_SIM_LOG=info` shows what the broker says meanwhile.
 
 mod broker;
+mod control;
 mod log;
 mod seeds;
