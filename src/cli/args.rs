@@ -27,14 +27,13 @@ pub struct Common {
     /// Write data as JSON, one object a line
     #[arg(long, global = true)]
     pub json: bool,
-    /// When to colour
+    /// When to colour; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_enum, default_value = "auto")]
     pub color: Color,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Color {
-    /// On a terminal, unless NO_COLOR is set
     Auto,
     Always,
     Never,
@@ -131,6 +130,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 pub enum TopicAction {
     /// Make topics
     Create {
+        /// Their names
         #[arg(required = true)]
         names: Vec<String>,
         /// How many partitions [default: num.partitions of the broker]
@@ -149,9 +149,13 @@ pub enum TopicAction {
     /// List all topics
     List,
     /// Show partitions, leaders and offsets of topics
-    Describe { names: Vec<String> },
+    Describe {
+        /// Their names [default: all]
+        names: Vec<String>,
+    },
     /// Delete topics
     Delete {
+        /// Their names
         #[arg(required = true)]
         names: Vec<String>,
     },
@@ -161,6 +165,7 @@ pub enum TopicAction {
 pub struct Produce {
     #[command(flatten)]
     pub broker: Broker,
+    /// Where the records go; made by the broker if it is not there and may be made
     pub topic: String,
     /// What stands between key and value; without it lines have no key
     #[arg(short, long, value_name = "TEXT")]
@@ -205,6 +210,7 @@ impl Acks {
 pub struct Consume {
     #[command(flatten)]
     pub broker: Broker,
+    /// What to read
     pub topic: String,
     /// Read only this partition; more than one may be given [default: all]
     #[arg(short, long = "partition", value_name = "PARTITION")]
@@ -254,6 +260,7 @@ pub enum LogAction {
     ///
     /// Ends with code 1 if a file has a problem.
     Dump {
+        /// Files, told apart by name and content
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// Show records too, not only batches

@@ -68,7 +68,8 @@ impl fmt::Display for LaneMode {
 /// More cores than any machine has: keeps a typing error from reserving memory.
 const CORES_MAX: usize = 4096;
 
-/// Reads `all`, `4` or `0,2-5`. A single number is a count; one core by its number is `3-3`.
+/// Reads `all`, `4` or `0,2-5`. A single number is a count; one core by its number is `3,` or
+/// `3-3`.
 pub(super) fn parse_cores(text: &str) -> Result<Cores, String> {
     const WANT: &str = "expected all, a number of cores, or a list such as 0,2-5";
     let text = text.trim();
@@ -89,7 +90,8 @@ pub(super) fn parse_cores(text: &str) -> Result<Cores, String> {
         };
     }
     let mut list = Vec::new();
-    for part in text.split(',') {
+    // a comma at the end makes a list of one
+    for part in text.strip_suffix(',').unwrap_or(text).split(',') {
         let (first, last) = match part.split_once('-') {
             Some((first, last)) => (core(first)?, core(last)?),
             None => (core(part)?, core(part)?),
@@ -168,8 +170,20 @@ mod tests {
         assert_eq!(parse_cores("all"), Ok(Cores::All));
         assert_eq!(parse_cores("3"), Ok(Cores::Count(3)));
         assert_eq!(parse_cores("3-3"), Ok(Cores::List(vec![3])));
+        assert_eq!(parse_cores("0,"), Ok(Cores::List(vec![0])));
         assert_eq!(parse_cores("0, 2-4"), Ok(Cores::List(vec![0, 2, 3, 4])));
-        for bad in ["0", "", "x", "1,1", "4-2", "1-", "0-99999999999", "-1"] {
+        for bad in [
+            "0",
+            "",
+            "x",
+            ",",
+            "1,,",
+            "1,1",
+            "4-2",
+            "1-",
+            "0-99999999999",
+            "-1",
+        ] {
             assert!(parse_cores(bad).is_err(), "{bad}");
         }
     }
