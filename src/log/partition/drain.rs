@@ -14,7 +14,7 @@ use crate::log::format::{epoch_checkpoint, names};
 use crate::log::partition::Partition;
 use crate::log::partition::error::LogError;
 use crate::log::partition::segment::page_floor;
-use crate::log::segment::{Access, Place, SparseIndex};
+use crate::log::segment::{Access, Place};
 use crate::ring::File;
 use crate::ring::driver::{Chain, OpenOptions};
 
@@ -426,24 +426,20 @@ impl Partition {
         Ok(())
     }
 
-    /// Writes `.index` and `.timeindex` of a segment, together with what older side files say.
+    /// Writes `.index` and `.timeindex` of a segment, whole: see [`Partition::index`].
     pub(super) async fn write_indexes(&self, base: Offset) -> Result<(), LogError> {
-        let Some((grown, largest, len, end)) = ({
+        let (grown, largest) = {
             let state = self.state.borrow();
             let segment = state.index_of(base).map(|i| &state.segments[i]);
-            segment.map(|s| (s.index.clone(), s.largest, s.len(), s.end))
-        }) else {
-            return Ok(());
+            segment.map_or((false, None), |s| (s.index.is_some(), s.largest))
         };
-        let mut index = match grown {
-            Some(index) => (*index).clone(),
-            None => SparseIndex::new(base, len, end), // nothing grew in this run
-        };
-        if index.known_from() > 0
-            && let Some(older) = self.load_index(base).await?
+        if !grown
+            && let Some(there) = self.load_index(base, self.len_of(base)).await?
+            && (largest.is_none() || there.last_time() == largest)
         {
-            index.adopt_below(&older);
+            return Ok(()); // an earlier stop wrote them, and nothing came since
         }
+        let mut index = (*self.index(base).await?).clone();
         if let Some(largest) = largest {
             index.note_time(largest);
         }

@@ -1,5 +1,7 @@
 //! Finding a batch in a segment's file: by its index, then by walking headers in small reads.
 
+use std::io;
+use std::path::Path;
 use std::rc::Rc;
 
 use crate::base::ids::Offset;
@@ -10,6 +12,8 @@ use crate::log::partition::read::Found;
 use crate::log::partition::state::Located;
 use crate::log::segment::{Access, BatchHeader, HEADER_BYTES, Largest, Place, SparseIndex};
 use crate::ring::File;
+use crate::ring::buf::Buf;
+use crate::ring::driver::OpenOptions;
 
 /// Read at a time while a batch is looked for.
 const WINDOW_BYTES: usize = 16 << 10;
@@ -19,7 +23,8 @@ const REBUILD_BYTES: usize = 256 << 10;
 /// Headers of a segment's file, one after the other.
 pub(super) struct Walk {
     file: File,
-    window: Vec<u8>,
+    base: Offset,
+    window: Buf,
     /// File position of the window's first byte.
     at: u64,
     /// Where the next header stands.
@@ -30,10 +35,11 @@ pub(super) struct Walk {
 
 impl Walk {
     /// From a boundary of batches to `end`.
-    pub(super) fn new(file: File, position: u64, end: u64, step: usize) -> Walk {
+    pub(super) fn new(file: File, base: Offset, position: u64, end: u64, step: usize) -> Walk {
         Walk {
             file,
-            window: Vec::new(),
+            base,
+            window: Buf::empty(),
             at: position,
             position,
             end,
@@ -58,7 +64,9 @@ impl Walk {
         let skip = self.position - self.at;
         if skip + HEADER_BYTES as u64 > self.window.len() as u64 {
             let len = self.step.min((self.end - self.position) as usize);
-            self.window = partition.read_file(&self.file, self.position, len).await?;
+            self.window = partition
+                .read_window(&self.file, self.base, self.position, len)
+                .await?;
             self.at = self.position;
         }
         let skip = (self.position - self.at) as usize;
@@ -140,7 +148,7 @@ impl Partition {
             };
             let start = index.floor(offset);
             if start < boundary.position {
-                let mut walk = Walk::new(file.clone(), start, boundary.position, WINDOW_BYTES);
+                let mut walk = Walk::new(file.clone(), base, start, boundary.position, WINDOW_BYTES);
                 let mut first = true;
                 while let Some((position, header)) = walk.next(self).await? {
                     // the index is a hint: the batch that it names must stand there
@@ -213,7 +221,11 @@ impl Partition {
         {
             return Ok(index.clone());
         }
-        match self.load_index(base).await? {
+        let upto = match &grown {
+            Some(index) => index.known_from(),
+            None => self.len_of(base),
+        };
+        match self.load_index(base, upto).await? {
             Some(index) => Ok(self.keep_index(base, index)),
             None => self.rebuild_index(base).await,
         }
@@ -237,8 +249,13 @@ impl Partition {
         index
     }
 
-    /// From the side files; `None` if they are missing or broken.
-    pub(super) async fn load_index(&self, base: Offset) -> Result<Option<SparseIndex>, LogError> {
+    /// From the side files; `None` if they are missing or broken, or end long before `upto`: those
+    /// of a stop before the last.
+    pub(super) async fn load_index(
+        &self,
+        base: Offset,
+        upto: u64,
+    ) -> Result<Option<SparseIndex>, LogError> {
         let len = self.len_of(base);
         let index = self.read_side_file(&self.path(base, Kind::Index)).await?;
         let time = self
@@ -248,12 +265,36 @@ impl Partition {
             return Ok(None);
         };
         match SparseIndex::from_files(base, &index, &time, len) {
-            Ok(index) => Ok(Some(index)),
+            Ok(index) => Ok(match self.ends_early(base, &index, upto).await? {
+                true => None,
+                false => Some(index),
+            }),
             Err(error) => {
                 tracing::warn!(segment = %base, dir = %self.dir().display(), %error, "index is broken, it is rebuilt");
                 Ok(None)
             }
         }
+    }
+
+    /// Whether an entry is missing behind the last one, below `upto`.
+    async fn ends_early(
+        &self,
+        base: Offset,
+        index: &SparseIndex,
+        upto: u64,
+    ) -> Result<bool, LogError> {
+        let (at, widest) = index.last_entry(self.config().index_interval_bytes);
+        if upto <= at + widest {
+            return Ok(false);
+        }
+        let file = self.open_file(base, Access::Read)?;
+        let mut walk = Walk::new(file, base, at, upto, WINDOW_BYTES);
+        while let Some((position, _)) = walk.next(self).await? {
+            if position - at > widest {
+                return Ok(true);
+            }
+        }
+        Ok(walk.position() < upto)
     }
 
     pub(super) fn len_of(&self, base: Offset) -> u64 {
@@ -270,7 +311,7 @@ impl Partition {
         let mut largest: Option<Largest> = None;
         if end > 0 {
             let file = self.open_file(base, Access::Read)?;
-            let mut walk = Walk::new(file, 0, end, REBUILD_BYTES);
+            let mut walk = Walk::new(file, base, 0, end, REBUILD_BYTES);
             while let Some((position, header)) = walk.next(self).await? {
                 if largest.is_none_or(|largest| largest.timestamp < header.max_timestamp) {
                     largest = Some(Largest {
@@ -287,58 +328,51 @@ impl Partition {
         Ok(self.keep_index(base, index))
     }
 
-    pub(super) async fn read_side_file(
-        &self,
-        path: &std::path::Path,
-    ) -> Result<Option<Vec<u8>>, LogError> {
+    /// A small file as a whole; `None` if it is not there.
+    pub(super) async fn read_side_file(&self, path: &Path) -> Result<Option<Vec<u8>>, LogError> {
         let ring = &self.context.ring;
-        let io = |source: std::io::Error| LogError::Io {
+        let io = |source: io::Error| LogError::Io {
             path: path.to_owned(),
             source,
         };
-        let file = match ring.open(path, Default::default()) {
+        let file = match ring.open(path, OpenOptions::default()) {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io(error)),
         };
-        let len = file.len().map_err(io)?;
-        self.read_file_as(&file, 0, len as usize, path)
-            .await
-            .map(Some)
-    }
-
-    /// Bytes of a segment's file, fewer at its end.
-    pub(super) async fn read_file(
-        &self,
-        file: &File,
-        position: u64,
-        len: usize,
-    ) -> Result<Vec<u8>, LogError> {
-        self.read_file_as(file, position, len, &self.dir()).await
-    }
-
-    async fn read_file_as(
-        &self,
-        file: &File,
-        position: u64,
-        len: usize,
-        path: &std::path::Path,
-    ) -> Result<Vec<u8>, LogError> {
-        let mut bytes = Vec::new();
+        let len = file.len().map_err(io)? as usize;
+        let mut bytes = Vec::with_capacity(len);
         while bytes.len() < len {
             let step = (len - bytes.len()).min(REBUILD_BYTES);
-            let buf = self.context.ring.arena().alloc(step).await;
-            let at = position + bytes.len() as u64;
-            let (result, buf) = file.read_at(buf, 0, step, at).await;
-            let n = result.map_err(|source| LogError::Io {
-                path: path.to_owned(),
-                source,
-            })?;
-            bytes.extend_from_slice(&buf[..n]);
-            if n < step {
+            let read = self.read_range(&file, bytes.len() as u64, step).await;
+            let part = read.map_err(io)?;
+            bytes.extend_from_slice(&part);
+            if part.len() < step {
                 break;
             }
         }
-        Ok(bytes)
+        Ok(Some(bytes))
+    }
+
+    /// Bytes of a segment's file in a buffer of the arena, fewer at its end.
+    pub(super) async fn read_window(
+        &self,
+        file: &File,
+        base: Offset,
+        position: u64,
+        len: usize,
+    ) -> Result<Buf, LogError> {
+        self.read_range(file, position, len)
+            .await
+            .map_err(|source| LogError::Io {
+                path: self.path(base, Kind::Log),
+                source,
+            })
+    }
+
+    async fn read_range(&self, file: &File, position: u64, len: usize) -> io::Result<Buf> {
+        let buf = self.context.ring.arena().alloc(len).await;
+        let (read, buf) = file.read_at(buf, 0, len, position).await;
+        Ok(buf.freeze(0..read?))
     }
 }

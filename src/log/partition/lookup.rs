@@ -173,14 +173,16 @@ impl Partition {
             return Ok(bytes);
         }
         let file = self.open_file(place.segment, Access::Read)?;
-        let bytes = self.read_file(&file, place.position, len).await?;
+        let bytes = self
+            .read_window(&file, place.segment, place.position, len)
+            .await?;
         if bytes.len() < len {
             return Err(ReadError::Corrupt {
                 path: self.path(place.segment, Kind::Log),
                 at: place,
             });
         }
-        Ok(bytes)
+        Ok(bytes.to_vec())
     }
 }
 

@@ -100,7 +100,7 @@ impl Partition {
         };
         if on_disk && boundary.position > 0 {
             let file = self.open_file(base, Access::Read)?;
-            let mut walk = Walk::new(file, 0, boundary.position, WINDOW_BYTES);
+            let mut walk = Walk::new(file, base, 0, boundary.position, WINDOW_BYTES);
             while let Some((position, header)) = walk.next(self).await? {
                 each(position, &header);
             }

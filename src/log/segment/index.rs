@@ -197,6 +197,18 @@ impl SparseIndex {
         })
     }
 
+    /// The last entry's position and the widest distance between entries, at least `interval`:
+    /// where batches begin that far behind it, entries are missing.
+    pub fn last_entry(&self, interval: u32) -> (u64, u64) {
+        let mut widest = u64::from(interval);
+        let mut at = 0;
+        for entry in &self.offsets {
+            widest = widest.max(u64::from(entry.position) - at);
+            at = entry.position.into();
+        }
+        (at, widest)
+    }
+
     /// Takes over what another index of the same segment knows below the first entry of this.
     pub fn adopt_below(&mut self, other: &SparseIndex) {
         let first = self
