@@ -148,7 +148,8 @@ impl Partition {
             };
             let start = index.floor(offset);
             if start < boundary.position {
-                let mut walk = Walk::new(file.clone(), base, start, boundary.position, WINDOW_BYTES);
+                let mut walk =
+                    Walk::new(file.clone(), base, start, boundary.position, WINDOW_BYTES);
                 let mut first = true;
                 while let Some((position, header)) = walk.next(self).await? {
                     // the index is a hint: the batch that it names must stand there

@@ -554,7 +554,10 @@ fn a_clean_stop_leaves_no_hole_of_a_crash_in_an_index() {
         let facts = world.partition.facts();
         world.reopen(&facts); // as after a kill: what grew since the stop is indexed nowhere
         world.restart_clean().await;
-        let read = |kind| ring.read(&names::file(&world.dir, Offset(0), kind)).unwrap();
+        let read = |kind| {
+            ring.read(&names::file(&world.dir, Offset(0), kind))
+                .unwrap()
+        };
         let (log, index) = (read(Kind::Log), read(Kind::Index));
         let index = SparseIndex::from_files(Offset(0), &index, &[], log.len() as u64).unwrap();
         for batch in &world.model {
