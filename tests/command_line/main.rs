@@ -172,6 +172,38 @@ fn what_a_clean_stop_leaves_can_be_dumped() {
 }
 
 #[test]
+fn the_journals_of_a_killed_broker_show_what_was_acked() {
+    let cli = Cli::start();
+    cli.ok(&["topic", "create", "t"], "");
+    cli.ok(&["produce", "t"], "one\ntwo\n");
+    cli.broker.kill().unwrap();
+    let mut journals = 0;
+    let mut acked = 0;
+    for entry in std::fs::read_dir(cli.setup.data()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let is_journal = name.ends_with(".journal");
+        if !is_journal && name != "corelane.metadata.log" {
+            continue;
+        }
+        let output = corelane(&["log", "dump", &path.display().to_string(), "--json"], "");
+        assert_eq!(code(&output), 0, "{}", said(&output));
+        let text = output.text();
+        let objects = text
+            .lines()
+            .map(|l| serde_json::from_str::<Value>(l).unwrap());
+        if is_journal {
+            journals += 1;
+            for object in objects.filter(|o| o["kind"] == "item" && o["records"].is_u64()) {
+                acked += object["records"].as_u64().unwrap();
+            }
+        }
+    }
+    assert!(journals > 0);
+    assert_eq!(acked, 2);
+}
+
+#[test]
 fn wrong_usage_and_failures_differ_in_their_codes() {
     assert_eq!(code(&corelane(&["--version"], "")), 0);
     assert_eq!(code(&corelane(&["serve", "--nonsense"], "")), 2);

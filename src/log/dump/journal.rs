@@ -53,7 +53,7 @@ fn about(superblock: &Superblock) -> Line {
     Line::new("superblock")
         .with("journal", superblock.journal.to_string())
         .with(
-            "kind",
+            "type",
             match superblock.kind {
                 JournalKind::Group => "group",
                 JournalKind::Interval => "interval",
@@ -79,7 +79,7 @@ fn show<S: RingSource + ?Sized>(
         Line::new("entry")
             .with("position", header.position)
             .with("sequence", header.sequence)
-            .with("kind", format!("{:?}", header.kind).to_lowercase())
+            .with("type", format!("{:?}", header.kind).to_lowercase())
             .with("items", header.items)
             .with("data", header.data_len)
             .with("size", header.entry_len)
@@ -98,7 +98,7 @@ fn show<S: RingSource + ?Sized>(
 fn item_line(item: &Item, data: &[u8]) -> Line {
     let mut line = Line::new("item")
         .nested()
-        .with("kind", format!("{:?}", item.kind).to_lowercase())
+        .with("type", format!("{:?}", item.kind).to_lowercase())
         .with("topic_id", item.key.topic.to_string())
         .with("partition", item.key.partition.0)
         .with("generation", item.generation)
