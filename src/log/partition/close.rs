@@ -80,9 +80,7 @@ impl Partition {
         for base in bases {
             if !has(*base, Kind::Index) || !has(*base, Kind::TimeIndex) {
                 let index = self.rebuild_index(*base).await?;
-                let (offsets, times) = index.to_files();
-                self.write_side_file(self.path(*base, Kind::Index), &offsets)?;
-                self.write_side_file(self.path(*base, Kind::TimeIndex), &times)?;
+                self.write_index_files(*base, &index)?;
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use crate::log::format::{epoch_checkpoint, names};
 use crate::log::partition::Partition;
 use crate::log::partition::error::LogError;
 use crate::log::partition::segment::page_floor;
-use crate::log::segment::{Access, Place};
+use crate::log::segment::{Access, Place, SparseIndex};
 use crate::ring::File;
 use crate::ring::driver::{Chain, OpenOptions};
 
@@ -443,6 +443,14 @@ impl Partition {
         if let Some(largest) = largest {
             index.note_time(largest);
         }
+        self.write_index_files(base, &index)
+    }
+
+    pub(super) fn write_index_files(
+        &self,
+        base: Offset,
+        index: &SparseIndex,
+    ) -> Result<(), LogError> {
         let (offsets, times) = index.to_files();
         self.write_side_file(self.path(base, Kind::Index), &offsets)?;
         self.write_side_file(self.path(base, Kind::TimeIndex), &times)

@@ -228,7 +228,13 @@ impl Partition {
         };
         match self.load_index(base, upto).await? {
             Some(index) => Ok(self.keep_index(base, index)),
-            None => self.rebuild_index(base).await,
+            None => {
+                let index = self.rebuild_index(base).await?;
+                if self.state.borrow().active().base != base {
+                    self.write_index_files(base, &index)?; // so that it is not done again
+                }
+                Ok(index)
+            }
         }
     }
 
@@ -284,14 +290,14 @@ impl Partition {
         index: &SparseIndex,
         upto: u64,
     ) -> Result<bool, LogError> {
-        let (at, widest) = index.last_entry(self.config().index_interval_bytes);
-        if upto <= at + widest {
+        let (at, distance) = index.last_entry(self.config().index_interval_bytes);
+        if upto <= at + distance {
             return Ok(false);
         }
         let file = self.open_file(base, Access::Read)?;
         let mut walk = Walk::new(file, base, at, upto, WINDOW_BYTES);
         while let Some((position, _)) = walk.next(self).await? {
-            if position - at > widest {
+            if position - at > distance {
                 return Ok(true);
             }
         }

@@ -197,16 +197,19 @@ impl SparseIndex {
         })
     }
 
-    /// The last entry's position and the widest distance between entries, at least `interval`:
-    /// where batches begin that far behind it, entries are missing.
+    /// The last entry's position, and how many bytes behind it another entry must stand at the
+    /// latest, if a batch begins there. `interval` is `index.interval.bytes`.
     pub fn last_entry(&self, interval: u32) -> (u64, u64) {
-        let mut widest = u64::from(interval);
-        let mut at = 0;
-        for entry in &self.offsets {
-            widest = widest.max(u64::from(entry.position) - at);
-            at = entry.position.into();
-        }
-        (at, widest)
+        let positions = || self.offsets.iter().map(|entry| u64::from(entry.position));
+        let distance = match self.offsets.len() < MAX_ENTRIES / 2 {
+            true => None, // never thinned
+            false => positions()
+                .zip(positions().skip(1))
+                .map(|(a, b)| b - a)
+                .min(),
+        };
+        let distance = distance.unwrap_or(0).max(interval.into());
+        (positions().last().unwrap_or(0), distance)
     }
 
     /// Takes over what another index of the same segment knows below the first entry of this.
