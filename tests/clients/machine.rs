@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::client::{CODECS, Client, Reading, Record, Sending};
+use crate::client::{Client, Reading, Record, Sending};
 use crate::kcat::Kcat;
 use crate::records::numbered;
 use crate::stage::{Kind, Stage, compare, java_worker};
@@ -271,6 +271,39 @@ fn dump(data: &Path, extension: &str) -> Result<String> {
     Ok(text)
 }
 
+/// The batches of every `codec-` topic are in the codec that its producer was asked for.
+fn check_codecs(stage: &Stage, dump: &str) -> Result<()> {
+    let mut found = BTreeSet::new();
+    let mut directory = "";
+    for line in dump.lines() {
+        if let Some(file) = line.strip_prefix("Dumping ") {
+            directory = file.rsplit('/').nth(1).unwrap_or_default();
+        } else if let Some((_, after)) = line.split_once("compresscodec: ") {
+            found.insert((directory, after.split(' ').next().unwrap_or_default()));
+        }
+    }
+    for topic in stage.kept.keys() {
+        let Some((codec, writer)) = topic
+            .strip_prefix("codec-")
+            .and_then(|rest| rest.split_once("-by-"))
+        else {
+            continue;
+        };
+        // librdkafka compresses with lz4 only where FindCoordinator is advertised, which comes
+        // with groups; until then it sends such batches as they are
+        let librdkafka = !writer.starts_with("java") && !writer.starts_with("kafka-python");
+        if codec == "lz4" && librdkafka && !is_kafka() {
+            continue;
+        }
+        let directory = format!("{topic}-0");
+        ensure!(
+            found.contains(&(directory.as_str(), codec)),
+            "{topic} has no batch in {codec}"
+        );
+    }
+    Ok(())
+}
+
 /// After SIGTERM Kafka's own reader finds every file in order, and the next start serves all that
 /// was there and goes on behind it.
 pub fn a_clean_stop_leaves_what_kafka_reads(stage: &mut Stage) -> Result<()> {
@@ -282,14 +315,7 @@ pub fn a_clean_stop_leaves_what_kafka_reads(stage: &mut Stage) -> Result<()> {
     if Kind::Java.missing().is_none() {
         let data = stage.setup().data();
         let text = dump(&data, "log")?;
-        let codecs: BTreeSet<&str> = text
-            .split_whitespace()
-            .skip_while(|w| *w != "compresscodec:")
-            .collect();
-        let asked = stage.kept.keys().any(|topic| topic.starts_with("codec-"));
-        for codec in CODECS {
-            ensure!(!asked || codecs.contains(codec), "no batch in {codec}");
-        }
+        check_codecs(stage, &text)?;
         let payloads = text.matches("| offset: ").count();
         let kept: usize = stage.kept.values().map(Vec::len).sum();
         ensure!(
