@@ -44,6 +44,12 @@ impl Measured {
         self.cpu.cost() / (bytes as f64 / 1e9)
     }
 
+    /// The server's process alone.
+    fn process_per_gb(&self) -> f64 {
+        let bytes = self.outcome.sent_bytes.max(self.outcome.received_bytes);
+        self.cpu.server / (bytes as f64 / 1e9)
+    }
+
     fn cpu_us_each(&self) -> f64 {
         self.cpu.cost() * 1e6 / self.outcome.answers as f64
     }
@@ -150,6 +156,7 @@ fn produce(b: &Bench) {
         let (connections, depth) = (4, 2);
         let plan = b.plan(connections, Pace::Depth(depth));
         let rate = std::cell::Cell::new((0.0, 0.0));
+        let process = std::cell::Cell::new((0.0, 0.0));
         let (ours, floor) = b.pairs(
             || {
                 let dir = b.fresh("produce");
@@ -157,6 +164,7 @@ fn produce(b: &Bench) {
                 kafka::create_topics(server.addr, &[(kafka::TOPIC, 4)]).expect("topic");
                 let m = b.measure(&server, plan, &mut Produce::spread(&batch, connections, 4));
                 rate.set((m.mb_per_s(), rate.get().1));
+                process.set((m.process_per_gb(), process.get().1));
                 m.cpu_per_gb()
             },
             || {
@@ -164,6 +172,7 @@ fn produce(b: &Bench) {
                 let server = Server::floor(&["ingest", "--core", "0", "--file", &floor_file(&dir)]);
                 let m = b.measure(&server, plan, &mut Plain::of_batch(&batch, connections));
                 rate.set((rate.get().0, m.mb_per_s()));
+                process.set((process.get().0, m.process_per_gb()));
                 m.cpu_per_gb()
             },
         );
@@ -175,9 +184,11 @@ fn produce(b: &Bench) {
             "CPU-s/GB",
         );
         note(&format!(
-            "MB/s: {:.0} against {:.0}",
+            "MB/s: {:.0} against {:.0}; of the processes alone: {:.3} against {:.3} CPU-s/GB",
             rate.get().0,
-            rate.get().1
+            rate.get().1,
+            process.get().0,
+            process.get().1,
         ));
     }
 }
