@@ -18,8 +18,10 @@ pub struct Bench {
 type Row = fn(&Bench);
 
 pub const ALL: &[(&str, Row)] = &[
-    ("produce", produce),
-    ("fetch", fetch),
+    ("produce-64k", |b| produce(b, "64 KiB", 63, 2.0)),
+    ("produce-1m", |b| produce(b, "1 MiB", 1000, 1.5)),
+    ("fetch-64k", |b| fetch(b, "64 KiB", 63)),
+    ("fetch-1m", |b| fetch(b, "1 MiB", 1000)),
     ("small", small),
     ("partitions", partitions),
     ("lanes", lanes),
@@ -150,47 +152,45 @@ fn floor_file(dir: &Path) -> String {
     dir.join("floor").display().to_string()
 }
 
-fn produce(b: &Bench) {
-    for (name, records, at_most) in [("64 KiB", 63, 2.0), ("1 MiB", 1000, 1.5)] {
-        let batch = kafka::batch(records, KIB);
-        let (connections, depth) = (4, 2);
-        let plan = b.plan(connections, Pace::Depth(depth));
-        let rate = std::cell::Cell::new((0.0, 0.0));
-        let process = std::cell::Cell::new((0.0, 0.0));
-        let (ours, floor) = b.pairs(
-            || {
-                let dir = b.fresh("produce");
-                let server = Server::broker(&BrokerSetup::new(&dir).set(JOURNAL));
-                kafka::create_topics(server.addr, &[(kafka::TOPIC, 4)]).expect("topic");
-                let m = b.measure(&server, plan, &mut Produce::spread(&batch, connections, 4));
-                rate.set((m.mb_per_s(), rate.get().1));
-                process.set((m.process_per_gb(), process.get().1));
-                m.cpu_per_gb()
-            },
-            || {
-                let dir = b.fresh("floor");
-                let server = Server::floor(&["ingest", "--core", "0", "--file", &floor_file(&dir)]);
-                let m = b.measure(&server, plan, &mut Plain::of_batch(&batch, connections));
-                rate.set((rate.get().0, m.mb_per_s()));
-                process.set((process.get().0, m.process_per_gb()));
-                m.cpu_per_gb()
-            },
-        );
-        line(
-            &format!("produce, group, {name}"),
-            ours,
-            floor,
-            at_most,
-            "CPU-s/GB",
-        );
-        note(&format!(
-            "MB/s: {:.0} against {:.0}; of the processes alone: {:.3} against {:.3} CPU-s/GB",
-            rate.get().0,
-            rate.get().1,
-            process.get().0,
-            process.get().1,
-        ));
-    }
+fn produce(b: &Bench, name: &str, records: usize, at_most: f64) {
+    let batch = kafka::batch(records, KIB);
+    let (connections, depth) = (4, 2);
+    let plan = b.plan(connections, Pace::Depth(depth));
+    let rate = std::cell::Cell::new((0.0, 0.0));
+    let process = std::cell::Cell::new((0.0, 0.0));
+    let (ours, floor) = b.pairs(
+        || {
+            let dir = b.fresh("produce");
+            let server = Server::broker(&BrokerSetup::new(&dir).set(JOURNAL));
+            kafka::create_topics(server.addr, &[(kafka::TOPIC, 4)]).expect("topic");
+            let m = b.measure(&server, plan, &mut Produce::spread(&batch, connections, 4));
+            rate.set((m.mb_per_s(), rate.get().1));
+            process.set((m.process_per_gb(), process.get().1));
+            m.cpu_per_gb()
+        },
+        || {
+            let dir = b.fresh("floor");
+            let server = Server::floor(&["ingest", "--core", "0", "--file", &floor_file(&dir)]);
+            let m = b.measure(&server, plan, &mut Plain::of_batch(&batch, connections));
+            rate.set((rate.get().0, m.mb_per_s()));
+            process.set((process.get().0, m.process_per_gb()));
+            m.cpu_per_gb()
+        },
+    );
+    line(
+        &format!("produce, group, {name}"),
+        ours,
+        floor,
+        at_most,
+        "CPU-s/GB",
+    );
+    note(&format!(
+        "MB/s: {:.0} against {:.0}; of the processes alone: {:.3} against {:.3} CPU-s/GB",
+        rate.get().0,
+        rate.get().1,
+        process.get().0,
+        process.get().1,
+    ));
 }
 
 /// Fills the topic: `connections` partitions of `batches` batches each.
@@ -209,60 +209,57 @@ fn fill(server: &Server, connections: usize, batch: &[u8], batches: u64) {
     }
 }
 
-fn fetch(b: &Bench) {
-    for (name, records, bytes) in [("64 KiB", 63, 64 * KIB), ("1 MiB", 1000, KIB * KIB)] {
-        let batch = kafka::batch(records, KIB);
-        let connections = 4;
-        let plan = b.plan(connections, Pace::Depth(1));
-        let batches = (96 * KIB * KIB / batch.len()) as u64 / connections as u64;
-        let end = batches as i64 * records as i64;
-        let traffic = || Fetch::new(connections, batch.len() as i32 + 1, records as i64, end);
+fn fetch(b: &Bench, name: &str, records: usize) {
+    let batch = kafka::batch(records, KIB);
+    let connections = 4;
+    let plan = b.plan(connections, Pace::Depth(1));
+    let batches = (96 * KIB * KIB / batch.len()) as u64 / connections as u64;
+    let end = batches as i64 * records as i64;
+    let traffic = || Fetch::new(connections, batch.len() as i32 + 1, records as i64, end);
 
-        let dir = b.fresh("fetch");
-        let setup = BrokerSetup::new(&dir).set(JOURNAL);
-        let server = Server::broker(&setup);
-        fill(&server, connections, &batch, batches);
-        let file = floor_file(&b.fresh("floor"));
-        let total = batches * connections as u64 * batch.len() as u64;
-        std::fs::write(&file, vec![7u8; total as usize]).expect("the floor's file");
-        let plain = || Plain::reads(batch.len() as u32, total, connections);
-        let (ours, floor) = b.pairs(
-            || b.measure(&server, plan, &mut traffic()).cpu_per_gb(),
-            || {
-                let floor = Server::floor(&["read", "--memory", "--core", "0", "--file", &file]);
-                b.measure(&floor, plan, &mut plain()).cpu_per_gb()
-            },
-        );
-        line(
-            &format!("fetch from memory, {name}"),
-            ours,
-            floor,
-            1.3,
-            "CPU-s/GB",
-        );
-        server.stop();
+    let dir = b.fresh("fetch");
+    let setup = BrokerSetup::new(&dir).set(JOURNAL);
+    let server = Server::broker(&setup);
+    fill(&server, connections, &batch, batches);
+    let file = floor_file(&b.fresh("floor"));
+    let total = batches * connections as u64 * batch.len() as u64;
+    std::fs::write(&file, vec![7u8; total as usize]).expect("the floor's file");
+    let plain = || Plain::reads(batch.len() as u32, total, connections);
+    let (ours, floor) = b.pairs(
+        || b.measure(&server, plan, &mut traffic()).cpu_per_gb(),
+        || {
+            let floor = Server::floor(&["read", "--memory", "--core", "0", "--file", &file]);
+            b.measure(&floor, plan, &mut plain()).cpu_per_gb()
+        },
+    );
+    line(
+        &format!("fetch from memory, {name}"),
+        ours,
+        floor,
+        1.3,
+        "CPU-s/GB",
+    );
+    server.stop();
 
-        let (ours, floor) = b.pairs(
-            || {
-                drop_page_cache();
-                let server = Server::broker(&setup);
-                b.measure(&server, plan, &mut traffic()).cpu_per_gb()
-            },
-            || {
-                drop_page_cache();
-                let floor = Server::floor(&["read", "--core", "0", "--file", &file]);
-                b.measure(&floor, plan, &mut plain()).cpu_per_gb()
-            },
-        );
-        line(
-            &format!("fetch cold at first, {name}"),
-            ours,
-            floor,
-            1.3,
-            "CPU-s/GB",
-        );
-        let _ = bytes;
-    }
+    let (ours, floor) = b.pairs(
+        || {
+            drop_page_cache();
+            let server = Server::broker(&setup);
+            b.measure(&server, plan, &mut traffic()).cpu_per_gb()
+        },
+        || {
+            drop_page_cache();
+            let floor = Server::floor(&["read", "--core", "0", "--file", &file]);
+            b.measure(&floor, plan, &mut plain()).cpu_per_gb()
+        },
+    );
+    line(
+        &format!("fetch cold at first, {name}"),
+        ours,
+        floor,
+        1.3,
+        "CPU-s/GB",
+    );
 }
 
 fn drop_page_cache() {
