@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cargo bench --bench commit -- [--dir PATH] [--seconds S] [--journal BYTES] [--payload BYTES,..]
-//!                               [--partitions N,..] [--policy group|interval]
+//!                               [--partitions N,..] [--touch N] [--policy group|interval]
 //! ```
 //!
 //! CPU is the process's own (kernel workers of io_uring count to it); device bytes are what the
@@ -22,7 +22,7 @@ use corelane::log::recovery::open_directories;
 use corelane::log::store::{CountsNow, FlushPolicy, JournalSize};
 use corelane::log::{AppendError, LogConfig, LogStore, NewPartition, Origin, Ticket};
 use corelane::ring::uring::UringDriver;
-use corelane::ring::{Executor, ExecutorOptions, Ring, affinity};
+use corelane::ring::{Executor, ExecutorOptions, Ring, affinity, process};
 use corelane::wire::batch::{BatchBuilder, BatchView};
 use corelane::wire::compress::Codec;
 use hdrhistogram::Histogram;
@@ -34,6 +34,8 @@ struct Args {
     payloads: Vec<usize>,
     partitions: Vec<usize>,
     policy: FlushPolicy,
+    /// Partitions that a commit touches, in turn; all of them if fewer are given.
+    touch: usize,
 }
 
 fn main() {
@@ -52,12 +54,13 @@ fn main() {
         "flushes/c",
         "entries/c"
     );
+    let _ = process::raise_open_files(65_536);
     let cores = affinity::allowed_cores().expect("cores");
     affinity::pin(cores[0]).expect("a core of ours");
     for payload in &args.payloads {
         for partitions in &args.partitions {
             // a commit above this takes seconds and says nothing that smaller ones do not
-            if payload * partitions > 128 << 20 {
+            if payload * partitions.min(&args.touch) > 128 << 20 {
                 continue;
             }
             run(&args, *payload, *partitions);
@@ -87,6 +90,7 @@ fn parse() -> Args {
         journal: text("--journal").map_or(256 << 20, |n| n.parse().expect("bytes")),
         payloads: list("--payload", &[1 << 10, 64 << 10]),
         partitions: list("--partitions", &[1, 16, 100, 1_000, 10_000]),
+        touch: text("--touch").map_or(usize::MAX, |n| n.parse().expect("a number")),
         policy: match text("--policy").as_deref() {
             Some("interval") => FlushPolicy::Interval,
             _ => FlushPolicy::Group,
@@ -108,28 +112,47 @@ fn run(args: &Args, payload: usize, partitions: usize) {
         flush_policy: args.policy,
         journal_size: JournalSize::Bytes(args.journal),
         undrained_bytes: 512 << 20,
+        open_segments: 16_384,
         ..LogConfig::default()
     });
-    let seconds = args.seconds;
+    let (seconds, touch) = (args.seconds, args.touch.min(partitions));
+    let warm_bytes = 2 * args.journal;
     executor.block_on(async move {
         let opened = open_directories(&ring, &config).await.expect("opened");
         let part = opened.split(1, |_| ShardId(0)).pop().expect("one shard");
         let store = LogStore::start(&ring, config, part, |_| None)
             .await
             .expect("a store");
-        measure(&ring, &store, payload, partitions, seconds).await;
+        let load = Load {
+            payload,
+            partitions,
+            touch,
+            seconds,
+            warm_bytes,
+        };
+        measure(&ring, &store, &load).await;
     });
     drop(executor);
     let _ = std::fs::remove_dir_all(&args.dir);
 }
 
-async fn measure(
-    ring: &Ring,
-    store: &Rc<LogStore>,
+struct Load {
     payload: usize,
     partitions: usize,
+    touch: usize,
     seconds: u64,
-) {
+    /// The clock starts after two laps of the ring, or a time.
+    warm_bytes: u64,
+}
+
+async fn measure(ring: &Ring, store: &Rc<LogStore>, load: &Load) {
+    let Load {
+        payload,
+        partitions,
+        touch,
+        seconds,
+        warm_bytes,
+    } = *load;
     let many = (0..partitions)
         .map(|n| NewPartition {
             key: PartitionKey {
@@ -153,13 +176,14 @@ async fn measure(
     let mut latency = Histogram::<u64>::new(3).expect("a histogram");
     let mut tickets: Vec<Ticket> = Vec::with_capacity(partitions);
     let mut commits = 0u64;
-    // a lap of warming up, then the clock
-    let warm = Duration::from_millis(300 * seconds);
+    let warm = Duration::from_secs(3 * seconds);
+    let mut next = 0;
     let begun = Instant::now();
     let mut from: Option<(Instant, Usage, CountsNow)> = None;
     loop {
         let now = Instant::now();
-        if from.is_none() && now - begun >= warm {
+        let warmed = store.counts().journal_bytes >= warm_bytes || now - begun >= warm;
+        if from.is_none() && warmed {
             from = Some((now, Usage::now(), store.counts()));
             commits = 0;
             latency.reset();
@@ -170,7 +194,9 @@ async fn measure(
             break;
         }
         tickets.clear();
-        for partition in &made {
+        for _ in 0..touch {
+            let partition = &made[next % partitions];
+            next += 1;
             loop {
                 store.admit(batch.len()).await;
                 match store.append(partition, &view, Origin::Client) {
@@ -197,7 +223,7 @@ async fn measure(
     let (at, usage, counts) = from.expect("it was set before the end");
     let took = at.elapsed().as_secs_f64();
     let (usage, counts) = (Usage::now().since(&usage), since(store.counts(), counts));
-    let bytes = (commits * partitions as u64 * batch.len() as u64) as f64;
+    let bytes = (commits * touch as u64 * batch.len() as u64) as f64;
     println!(
         "{:>8} x {:<6} {:>10.0} {:>8.1} {:>9} {:>9} {:>9} {:>9.3} {:>9.2} {:>10.2} {:>9.2}",
         payload,

@@ -69,7 +69,7 @@ impl Default for LogConfig {
             undrained_bytes: 256 << 20,
             bypass_bytes: 256 << 10,
             reserved_disk_bytes: 64 << 20,
-            open_segments: 1024,
+            open_segments: 8192,
             cache_bytes: 128 << 20,
             lock_timeout: Duration::from_secs(10),
         }

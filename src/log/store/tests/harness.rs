@@ -211,10 +211,11 @@ pub(super) async fn read_all(partition: &Rc<Partition>) -> Vec<(Offset, Vec<u8>)
     let mut from = partition.log_start();
     let limit = partition.durable_end();
     while from < limit {
-        let plan = partition
-            .read_cold(from, 1 << 20, limit, true)
-            .await
-            .unwrap_or_else(|error| panic!("{}: {error}", partition.key()));
+        let plan = match partition.read_cold(from, 1 << 20, limit, true).await {
+            Ok(plan) => plan,
+            Err(_) if partition.is_gone() => break,
+            Err(error) => panic!("{}: {error}", partition.key()),
+        };
         let mut bytes = Vec::new();
         for part in &plan.parts {
             match part {
