@@ -121,7 +121,9 @@ fn serve(runtime: &str, job: &str) {
     let core = affinity::allowed_cores().expect("cores")[0];
     // The directory goes at once, the file with the process: the load ends it by a signal.
     let directory = (job == "ingest").then(|| {
-        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+        let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
+        std::fs::create_dir_all(target).expect("a directory");
+        let directory = tempfile::tempdir_in(target).expect("a directory");
         let zeros = vec![0; (PART as usize) * CONNECTIONS];
         std::fs::write(directory.path().join("data"), zeros).expect("space");
         directory

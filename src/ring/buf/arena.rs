@@ -12,6 +12,12 @@ use crate::ring::sync::semaphore::{Permit, Semaphore};
 
 const CHUNK_BYTES: usize = CHUNK_PAGES as usize * PAGE_BYTES;
 
+/// Single mappings that are kept for the next buffer of their size: fresh memory costs more than all
+/// that is done with it afterwards, for the kernel clears it page by page.
+const KEPT_MAPPINGS: usize = 4;
+/// They hold at most this part of the budget.
+const KEPT_SHARE: usize = 8;
+
 /// A bound in bytes that several users share; whoever waits longest is served first.
 #[derive(Clone)]
 pub struct Budget(Semaphore);
@@ -60,6 +66,14 @@ pub(super) struct Inner {
     mapped: usize,
     buddy: RefCell<Buddy>,
     headers: RefCell<Vec<NonNull<Block>>>,
+    kept: RefCell<Kept>,
+}
+
+/// Mappings without a user.
+#[derive(Default)]
+struct Kept {
+    mappings: Vec<(NonNull<u8>, usize)>,
+    bytes: usize,
 }
 
 /// Memory with its user count. Headers are recycled with the arena.
@@ -102,6 +116,7 @@ impl Arena {
             mapped,
             buddy: RefCell::new(Buddy::new(u32::try_from(chunks).unwrap_or(u32::MAX))),
             headers: RefCell::new(Vec::new()),
+            kept: RefCell::default(),
         }))
     }
 
@@ -153,7 +168,9 @@ impl Arena {
             }
             None => {
                 let arena = inner.clone();
-                (map(capacity), Source::Mapped { arena })
+                let kept = inner.kept.borrow_mut().take(capacity);
+                let ptr = kept.unwrap_or_else(|| map(capacity));
+                (ptr, Source::Mapped { arena })
             }
         };
         let filled = Block {
@@ -190,7 +207,29 @@ impl Drop for Inner {
             // SAFETY: pooled headers came from `Box::leak` and have no users.
             drop(unsafe { Box::from_raw(header.as_ptr()) });
         }
+        for (ptr, bytes) in self.kept.borrow_mut().mappings.drain(..) {
+            unmap(ptr, bytes);
+        }
         unmap(self.base, self.mapped);
+    }
+}
+
+impl Kept {
+    fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
+        let at = self.mappings.iter().rposition(|&(_, n)| n == bytes)?;
+        self.bytes -= bytes;
+        Some(self.mappings.remove(at).0)
+    }
+
+    /// Keeps a mapping, instead of the oldest ones if there is no room for all.
+    fn give(&mut self, ptr: NonNull<u8>, bytes: usize, bound: usize) {
+        self.mappings.push((ptr, bytes));
+        self.bytes += bytes;
+        while self.mappings.len() > KEPT_MAPPINGS || self.bytes > bound {
+            let (ptr, bytes) = self.mappings.remove(0);
+            self.bytes -= bytes;
+            unmap(ptr, bytes);
+        }
     }
 }
 
@@ -244,7 +283,8 @@ impl Block {
                 arena
             }
             Source::Mapped { arena } => {
-                unmap(this.ptr, this.capacity);
+                let bound = arena.budget.total() as usize / KEPT_SHARE;
+                arena.kept.borrow_mut().give(this.ptr, this.capacity, bound);
                 arena
             }
             Source::Heap { .. } | Source::Unused => {
@@ -264,7 +304,8 @@ fn capacity_for(bytes: usize) -> usize {
     if bytes <= CHUNK_BYTES {
         bytes.max(PAGE_BYTES).next_power_of_two()
     } else {
-        bytes.next_multiple_of(PAGE_BYTES)
+        // Coarse, so that buffers of about the same size take each other's mappings.
+        bytes.next_multiple_of(CHUNK_BYTES)
     }
 }
 

@@ -3,13 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::{NEW, chain, on_ring, pattern};
+use super::{NEW, chain, on_ring, pattern, scratch};
 use crate::ring::Ring;
 use crate::ring::buf::AppendBuf;
 use crate::ring::driver::{Chain, OpenOptions};
 
 fn directory() -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let directory = scratch();
     let path = directory.path().join("file");
     (directory, path)
 }

@@ -1,5 +1,6 @@
 //! The rules of the runtime, held against the real driver.
 
+mod buffers;
 mod disk;
 mod net;
 mod tasks;
@@ -19,6 +20,13 @@ fn on_ring<T, F: Future<Output = T>>(body: impl FnOnce(Ring) -> F) -> T {
     let mut executor = Executor::new(Rc::new(driver), ShardId(0));
     let ring = executor.ring();
     executor.block_on(body(ring))
+}
+
+/// A directory on the file system of this checkout, which knows direct IO where `/tmp` may not.
+fn scratch() -> tempfile::TempDir {
+    let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target");
+    std::fs::create_dir_all(target).unwrap();
+    tempfile::tempdir_in(target).unwrap()
 }
 
 fn chain(parts: &[&[u8]]) -> Chain {

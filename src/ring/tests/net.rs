@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use super::{NEW, chain, on_ring, pattern};
+use super::{NEW, chain, on_ring, pattern, scratch};
 use crate::ring::driver::{OpenOptions, Residency};
 use crate::ring::{Elapsed, Listener, Ring, Socket};
 
@@ -226,7 +226,7 @@ fn slow_reader(addr: SocketAddr, request: usize) -> thread::JoinHandle<Vec<u8>> 
 }
 
 async fn serve_file(ring: &Ring, direct: bool, cold: bool) {
-    let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let directory = scratch();
     let path = directory.path().join("segment");
     let bytes = pattern((5 << 20) + 777);
     ring.open(&path, NEW).unwrap().write_now(&bytes, 0).unwrap();
@@ -285,7 +285,7 @@ fn a_file_opened_for_direct_io_is_sent_from_the_page_cache_all_the_same() {
 #[test]
 fn a_cold_send_that_is_given_up_leaves_nothing_in_the_pipes() {
     on_ring(|ring| async move {
-        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let directory = scratch();
         let path = directory.path().join("segment");
         let file = ring.open(&path, NEW).unwrap();
         let bytes = pattern(4 << 20);
