@@ -300,7 +300,7 @@ impl Block {
 }
 
 fn capacity_for(bytes: usize) -> usize {
-    debug_assert!(ORDERS == 10 && CHUNK_BYTES == 2 << 20);
+    const { assert!(ORDERS == 10 && CHUNK_BYTES == 2 << 20) };
     if bytes <= CHUNK_BYTES {
         bytes.max(PAGE_BYTES).next_power_of_two()
     } else {

@@ -153,7 +153,7 @@ mod tests {
         for _ in 0..20_000 {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1);
             let roll = (seed >> 33) as usize;
-            if roll % 3 != 0 || held.is_empty() {
+            if !roll.is_multiple_of(3) || held.is_empty() {
                 let order = (roll / 3) % ORDERS;
                 if let Some(page) = buddy.take(order) {
                     assert_eq!(page % (1 << order), 0);

@@ -238,14 +238,11 @@ impl<T> Poller for Inner<T> {
 /// The first set bit at or after `from`, else the first at all.
 fn next_bit(words: &[u64], from: usize) -> Option<usize> {
     let scan = |from: usize| {
-        let first = from / 64;
-        let mut masked = words.get(first)? & (u64::MAX << (from % 64));
-        for word in first..words.len() {
-            if word > first {
-                masked = words[word];
-            }
+        let mut mask = u64::MAX << (from % 64);
+        for (at, word) in words.iter().enumerate().skip(from / 64) {
+            let masked = word & std::mem::replace(&mut mask, u64::MAX);
             if masked != 0 {
-                return Some(word * 64 + masked.trailing_zeros() as usize);
+                return Some(at * 64 + masked.trailing_zeros() as usize);
             }
         }
         None

@@ -23,7 +23,7 @@ fn a_waker_that_went_to_another_thread_wakes_a_sleeping_shard() {
                 loop {
                     if let Some(waker) = given2.lock().unwrap().take() {
                         *woken2.lock().unwrap() = true;
-                        waker.clone().wake();
+                        waker.wake_by_ref();
                         return waker;
                     }
                     thread::yield_now();
@@ -49,8 +49,7 @@ fn on_shards<T: Send + 'static, F: Future<Output = ()>>(
     body: impl Fn(Ring, Post<T>) -> F + Send + Sync + 'static,
 ) {
     let body = Arc::new(body);
-    let doorbells: Arc<Mutex<Vec<Option<Arc<dyn Doorbell>>>>> =
-        Arc::new(Mutex::new(vec![None; shards]));
+    let doorbells = Arc::new(Mutex::new(vec![None::<Arc<dyn Doorbell>>; shards]));
     let barrier = Arc::new(Barrier::new(shards));
     let threads: Vec<_> = mesh::<T>(shards, capacity)
         .into_iter()

@@ -85,7 +85,7 @@ fn aligns_with_pages(fd: RawFd) -> bool {
     if answer.mask & STATX_DIOALIGN == 0 {
         return true;
     }
-    let fits = |align: u32| align != 0 && PAGE_BYTES as u32 % align == 0;
+    let fits = |align: u32| align != 0 && (PAGE_BYTES as u32).is_multiple_of(align);
     fits(answer.memory_align) && fits(answer.offset_align)
 }
 

@@ -70,6 +70,7 @@ struct Flights {
     /// By the operation's slot number.
     slots: Vec<Option<Flight>>,
     count: usize,
+    #[allow(clippy::vec_box)] // a flight takes the box as it is: the kernel knows its address
     spare: Vec<Box<Vectors>>,
 }
 
