@@ -72,6 +72,7 @@ fn life(seed: u64) {
     machine.run_until_started(&world, LIMIT);
     world.part(machine.id, clients.machine, false);
     world.tune(|o| o.net.reset_chance = 0.0);
+    world.run_for(Duration::from_secs(3));
     clients.finish(&world, LIMIT);
     assert!(world.alive(process));
     machine.stop(&world, LIMIT);

@@ -12,7 +12,7 @@ use corelane::wire::message::Message;
 use corelane::wire::write::Writer;
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub struct Client {
     pub ring: Ring,
@@ -123,7 +123,8 @@ impl Client {
             Ok(()) => self.answer().await,
             Err(error) => Err(error),
         };
-        if result.is_err() {
+        if let Err(error) = &result {
+            tracing::info!(api = M::API.name(), %error, now = self.ring.now().0, "a call fails");
             self.drop_connection();
         }
         result
