@@ -85,7 +85,7 @@ impl Walk {
 
 impl Partition {
     /// The batch that holds `offset`, or the first one after it; `None` at the log's end.
-    pub(super) async fn find(&self, offset: Offset) -> Result<Option<Found>, ReadError> {
+    pub(super) async fn find(&self, mut offset: Offset) -> Result<Option<Found>, ReadError> {
         loop {
             let (base, end, cuts) = {
                 let state = self.state.borrow();
@@ -121,12 +121,10 @@ impl Partition {
                 Some(found) => return Ok(Some(found)),
                 None => {
                     // nothing from `offset` on in this segment: the next one, if there is one
-                    let state = self.state.borrow();
-                    if end >= state.end() {
+                    if end >= self.log_end() {
                         return Ok(None);
                     }
-                    drop(state);
-                    return Box::pin(self.find(end)).await;
+                    offset = end;
                 }
             }
         }

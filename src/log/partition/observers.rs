@@ -12,8 +12,10 @@ pub trait Observer {
     fn moved(&self, token: u32);
 }
 
+type Entry = (Rc<dyn Observer>, u32);
+
 #[derive(Default)]
-pub(super) struct Observers(RefCell<SmallVec<[(Rc<dyn Observer>, u32); 2]>>);
+pub(super) struct Observers(RefCell<SmallVec<[Entry; 2]>>);
 
 impl Observers {
     pub(super) fn add(&self, observer: &Rc<dyn Observer>, token: u32) {

@@ -7,7 +7,7 @@ use crate::log::format::names::Kind;
 use crate::log::partition::Partition;
 use crate::log::partition::error::{LogError, ReadError};
 use crate::log::partition::plan::{Part, ReadPlan};
-use crate::log::partition::state::{Located, Span, State};
+use crate::log::partition::state::{Located, Span, State, Wish};
 use crate::log::segment::{Access, BatchHeader, Place, SparseIndex};
 
 /// What a lookup in a file found.
@@ -59,6 +59,11 @@ impl Partition {
         let Some(limit) = state.limit_place(limit) else {
             return Ok(false);
         };
+        let wish = Wish {
+            max_bytes,
+            limit,
+            at_least_one,
+        };
         match state.locate(from) {
             Located::Cold { .. } => return Ok(false),
             Located::End => {}
@@ -67,15 +72,7 @@ impl Partition {
                 position,
                 header,
             } => {
-                let span = state.span(
-                    segment,
-                    position,
-                    &header,
-                    max_bytes,
-                    limit,
-                    at_least_one,
-                    None,
-                );
+                let span = state.span(segment, position, &header, wish, None);
                 self.plan(&state, span, plan)?;
             }
         }
@@ -112,15 +109,12 @@ impl Partition {
         let Some(i) = state.index_of(found.segment) else {
             return Err(self.out_of_range(&state, from)); // deleted meanwhile
         };
-        let span = state.span(
-            i,
-            found.position,
-            &found.header,
+        let wish = Wish {
             max_bytes,
-            limit_place,
+            limit: limit_place,
             at_least_one,
-            Some(&found.index),
-        );
+        };
+        let span = state.span(i, found.position, &found.header, wish, Some(&found.index));
         let mut plan = ReadPlan::default();
         self.plan(&state, span, &mut plan)?;
         Ok(plan)

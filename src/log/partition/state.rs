@@ -51,6 +51,16 @@ pub(super) enum Located {
     End,
 }
 
+/// What a read asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    pub(super) max_bytes: u64,
+    /// Where what may be seen ends.
+    pub(super) limit: Place,
+    /// The first batch even if it is larger.
+    pub(super) at_least_one: bool,
+}
+
 /// The bytes that a read covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
@@ -173,10 +183,13 @@ impl State {
 
     /// The segment that takes the admitted batch.
     pub(super) fn taker(&mut self) -> &mut Segment {
-        if self.next.is_some() {
-            return self.next.as_mut().expect("just seen");
+        match &mut self.next {
+            Some(next) => next,
+            None => self
+                .segments
+                .back_mut()
+                .expect("there is always an active one"),
         }
-        self.active_mut()
     }
 
     /// Appends a stamped batch; answers with the place of its first byte.
@@ -264,11 +277,14 @@ impl State {
         i: usize,
         position: u64,
         header: &BatchHeader,
-        max_bytes: u64,
-        limit: Place,
-        at_least_one: bool,
+        wish: Wish,
         index: Option<&SparseIndex>,
     ) -> Option<Span> {
+        let Wish {
+            max_bytes,
+            limit,
+            at_least_one,
+        } = wish;
         let segment = &self.segments[i];
         let hard = match limit.segment.cmp(&segment.base) {
             std::cmp::Ordering::Less => return None,

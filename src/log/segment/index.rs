@@ -209,7 +209,7 @@ impl SparseIndex {
                 .min(),
         };
         let distance = distance.unwrap_or(0).max(interval.into());
-        (positions().last().unwrap_or(0), distance)
+        (positions().next_back().unwrap_or(0), distance)
     }
 
     /// Takes over what another index of the same segment knows below the first entry of this.
@@ -335,7 +335,7 @@ mod tests {
         assert!(index.times.len() <= MAX_ENTRIES + 1);
         for n in (0..batches).step_by(97) {
             let floor = index.floor(Offset(100 + n));
-            assert!(floor <= n as u64 * 100 && floor % 100 == 0);
+            assert!(floor <= n as u64 * 100 && floor.is_multiple_of(100));
             assert!(n as u64 * 100 - floor <= 800, "{n}: {floor}");
         }
     }

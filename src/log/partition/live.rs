@@ -1,9 +1,7 @@
 //! The partition itself: what can be asked and told without waiting.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -14,181 +12,41 @@ use crate::base::ids::{LeaderEpoch, Offset, PartitionKey};
 use crate::base::time::Timestamp;
 use crate::log::append::{AppendError, Origin};
 use crate::log::cache::PageHolder;
-use crate::log::epochs::{EpochEnd, LeaderEpochs};
+use crate::log::epochs::EpochEnd;
 use crate::log::format::names::{self, Kind};
-use crate::log::format::partition_metadata;
-use crate::log::partition::context::{PartitionContext, PartitionSpec};
-use crate::log::partition::error::LogError;
+use crate::log::partition::context::PartitionContext;
 use crate::log::partition::facts::{PartitionFacts, SegmentFacts};
 use crate::log::partition::observers::{Observer, Observers};
 use crate::log::partition::segment::Segment;
 use crate::log::partition::state::{Admit, State};
-use crate::log::producers::ProducerStates;
 use crate::log::segment::{BatchHeader, HEADER_BYTES, Place};
 use crate::ring::buf::Buf;
-use crate::ring::driver::OpenOptions;
 use crate::ring::sync::Event;
 
 /// One partition of this shard. See the module for what it owns.
 pub struct Partition {
     pub(super) id: u64,
     pub(super) context: Rc<PartitionContext>,
-    key: PartitionKey,
-    topic: String,
+    pub(super) key: PartitionKey,
+    pub(super) topic: String,
     pub(super) dir: RefCell<PathBuf>,
     pub(super) state: RefCell<State>,
-    log_start: Cell<Offset>,
-    log_end: Cell<Offset>,
-    written_end: Cell<Offset>,
-    durable_end: Cell<Offset>,
-    leader_epoch: Cell<LeaderEpoch>,
+    pub(super) log_start: Cell<Offset>,
+    pub(super) log_end: Cell<Offset>,
+    pub(super) written_end: Cell<Offset>,
+    pub(super) durable_end: Cell<Offset>,
+    pub(super) leader_epoch: Cell<LeaderEpoch>,
     pub(super) undrained: Cell<u64>,
     /// A drain, settling or cut is under way: one at a time.
     pub(super) busy: Cell<bool>,
     pub(super) idle: Event,
-    gone: Cell<bool>,
-    durable_moved: Event,
-    observers: Observers,
-    this: Weak<Partition>,
+    pub(super) gone: Cell<bool>,
+    pub(super) durable_moved: Event,
+    pub(super) observers: Observers,
+    pub(super) this: Weak<Partition>,
 }
 
 impl Partition {
-    /// A partition that is new: makes its directory and `partition.metadata`. Neither is durable
-    /// until the directories that [`Partition::take_dirty`] names are flushed.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub fn create(
-        context: &Rc<PartitionContext>,
-        spec: PartitionSpec,
-    ) -> Result<Rc<Partition>, LogError> {
-        let ring = &context.ring;
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source: io::Error| LogError::Io { path, source }
-        };
-        ring.create_dir_all(&spec.dir).map_err(io(&spec.dir))?;
-        let path = spec.dir.join(partition_metadata::FILE_NAME);
-        let options = OpenOptions {
-            write: true,
-            create: true,
-            truncate: true,
-            ..OpenOptions::default()
-        };
-        ring.open(&path, options)
-            .and_then(|file| file.write_now(&partition_metadata::encode(spec.key.topic), 0))
-            .map_err(io(&path))?;
-        let facts = PartitionFacts::empty(Offset(0), ring.wall().0);
-        let partition = Partition::assemble(context, spec, VecDeque::new(), &facts);
-        let mut state = partition.state.borrow_mut();
-        let jitter = ring.random();
-        state.segments = VecDeque::from([Segment::begin(Offset(0), ring.wall().0, jitter)]);
-        state.new_names = true;
-        drop(state);
-        Ok(partition)
-    }
-
-    /// A partition whose bytes are all in its files: `facts` as a clean stop or a recovery left
-    /// them. Lists the directory, reads nothing.
-    ///
-    /// # Errors
-    /// The operating system's, or a segment's file that is missing or of another length.
-    pub fn open(
-        context: &Rc<PartitionContext>,
-        spec: PartitionSpec,
-        facts: &PartitionFacts,
-    ) -> Result<Rc<Partition>, LogError> {
-        let ring = &context.ring;
-        let active = *facts.active();
-        let mut older: Vec<(Offset, u64)> = Vec::new();
-        let mut active_len = None;
-        let entries = ring.read_dir(&spec.dir).map_err(|source| LogError::Io {
-            path: spec.dir.clone(),
-            source,
-        })?;
-        for entry in entries {
-            if let Some((base, Kind::Log)) = names::parse_file(&entry.name) {
-                match base.cmp(&active.base) {
-                    std::cmp::Ordering::Less => older.push((base, entry.len)),
-                    std::cmp::Ordering::Equal => active_len = Some(entry.len),
-                    std::cmp::Ordering::Greater => {}
-                }
-            }
-        }
-        if active_len.unwrap_or(0) != active.len {
-            return Err(LogError::Damaged {
-                path: names::file(&spec.dir, active.base, Kind::Log),
-                what: match active_len {
-                    Some(len) => format!("{len} bytes are there, {} were recorded", active.len),
-                    None => format!("missing, {} bytes were recorded", active.len),
-                },
-            });
-        }
-        let mut segments = VecDeque::with_capacity(older.len() + 1);
-        for (i, (base, len)) in older.iter().enumerate() {
-            let end = older.get(i + 1).map_or(active.base, |(next, _)| *next);
-            let sealed = SegmentFacts {
-                base: *base,
-                len: *len,
-                end,
-                largest: None,
-                first_timestamp: None,
-                created: active.created,
-                last_batch: None,
-            };
-            segments.push_back(Segment::open(&sealed, 0));
-        }
-        let mut last = Segment::open(&active, ring.random());
-        last.on_disk = active_len.is_some();
-        segments.push_back(last);
-        Ok(Partition::assemble(context, spec, segments, facts))
-    }
-
-    fn assemble(
-        context: &Rc<PartitionContext>,
-        spec: PartitionSpec,
-        segments: VecDeque<Segment>,
-        facts: &PartitionFacts,
-    ) -> Rc<Partition> {
-        let mut producers = ProducerStates::default();
-        for (id, producer) in &facts.producers {
-            producers.insert(*id, producer.clone());
-        }
-        let end = facts.end();
-        Rc::new_cyclic(|this| Partition {
-            id: context.id(),
-            context: context.clone(),
-            key: spec.key,
-            topic: spec.topic,
-            dir: RefCell::new(spec.dir),
-            log_start: Cell::new(facts.log_start),
-            log_end: Cell::new(end),
-            written_end: Cell::new(end),
-            durable_end: Cell::new(end),
-            leader_epoch: Cell::new(spec.leader_epoch),
-            undrained: Cell::new(0),
-            busy: Cell::new(false),
-            idle: Event::new(),
-            gone: Cell::new(false),
-            durable_moved: Event::new(),
-            observers: Observers::default(),
-            this: this.clone(),
-            state: RefCell::new(State {
-                segments,
-                epochs: LeaderEpochs::from_starts(facts.epochs.clone()),
-                producers,
-                config: spec.config,
-                leader_epoch: spec.leader_epoch,
-                log_start: facts.log_start,
-                durable: facts.end_place(),
-                durable_end: end,
-                next: None,
-                cuts: 0,
-                new_names: false,
-            }),
-        })
-    }
-
     /// Topic id and number.
     pub fn key(&self) -> PartitionKey {
         self.key
