@@ -470,6 +470,70 @@ fn the_cluster_is_described_in_machines() {
 }
 
 #[test]
+fn settings_are_described_in_every_version() {
+    let (_setup, broker) = started(&[]);
+    let mut client = Client::connect(&broker.address());
+    let own = CreatableTopicConfig {
+        name: "retention.ms",
+        value: Some("12345"),
+    };
+    let made = CreatableTopic {
+        configs: vec![own].into(),
+        ..topic("a", 1, 1)
+    };
+    create(&mut client, vec![made]);
+    topics_when(&mut client, 1);
+    for version in versions(ApiKey::DescribeConfigs) {
+        let resource = |resource_type, resource_name, keys| DescribeConfigsResource {
+            resource_type,
+            resource_name,
+            configuration_keys: keys,
+        };
+        let some = vec!["retention.ms", "segment.bytes"].into();
+        let request = DescribeConfigsRequest {
+            resources: vec![
+                resource(2, "a", some),
+                resource(2, "missing", Array::Null),
+                resource(4, "1", vec!["node.id"].into()),
+                resource(4, "77", Array::Null),
+            ]
+            .into(),
+            include_synonyms: true,
+            include_documentation: true,
+        };
+        let answer = client.ask(version, &request);
+        let response: DescribeConfigsResponse<'_> = answer.read();
+        let result = |name: &str| {
+            let mut results = response.results.iter();
+            results.find(|r| r.resource_name == name).unwrap()
+        };
+        let a = result("a");
+        assert_eq!(
+            (a.error_code, a.configs.len()),
+            (NONE, 2),
+            "version {version}"
+        );
+        let retention = a.configs.iter().find(|c| c.name == "retention.ms");
+        let retention = retention.unwrap();
+        assert_eq!(
+            (retention.value, retention.config_source),
+            (Some("12345"), 1)
+        );
+        let first = retention.synonyms.iter().next().unwrap();
+        assert_eq!((first.name, first.value), ("retention.ms", Some("12345")));
+        if version >= 3 {
+            assert_eq!(retention.config_type, 5);
+            assert!(retention.documentation.is_some());
+        }
+        let missing = result("missing").error_code;
+        assert_eq!(missing, code(ErrorCode::UnknownTopicOrPartition));
+        let broker = result("1");
+        assert_eq!(broker.configs.iter().next().unwrap().value, Some("1"));
+        assert_eq!(result("77").error_code, code(ErrorCode::InvalidRequest));
+    }
+}
+
+#[test]
 fn producer_ids_are_never_given_twice() {
     let (setup, mut broker) = started(&[]);
     let mut given = BTreeSet::new();
