@@ -10,6 +10,7 @@ mod replay;
 mod run;
 mod settle;
 mod strays;
+mod walk;
 
 pub use error::OpenError;
 pub use open::open_directories;

@@ -7,6 +7,7 @@ use super::identity::{self, Identity};
 use super::opened::OpenedPartition;
 use super::replay::Replay;
 use super::settle::settle;
+use super::walk::walk;
 use crate::base::ids::{LeaderEpoch, PartitionKey, Uuid};
 use crate::base::limits::PAGE_BYTES;
 use crate::log::format::meta_properties::MetaProperties;
@@ -109,6 +110,10 @@ pub(super) async fn recover(
             }
         }
         for i in live {
+            if is_of_another_boot(ring, &journals[i]) {
+                walk_files(ring, dir, i, &mut replay)?;
+                continue;
+            }
             match replay_journal(ring, i, &journals[i], &mut replay) {
                 Ok(false) => {}
                 Ok(true) => damaged_journals.push(i),
@@ -225,6 +230,31 @@ fn read_table(
     Ok(())
 }
 
+/// A ring in the page cache does not outlive the machine's boot.
+fn is_of_another_boot(ring: &Ring, journal: &Found) -> bool {
+    journal.superblock.kind == JournalKind::Interval && journal.superblock.boot_id != ring.boot_id()
+}
+
+/// What may have been in that ring is looked for in the files.
+fn walk_files(
+    ring: &Ring,
+    dir: &Path,
+    journal: usize,
+    replay: &mut Replay,
+) -> Result<(), OpenError> {
+    tracing::warn!(dir = %dir.display(), "the machine was started anew: what was not flushed is gone");
+    for (key, partition) in &mut replay.partitions {
+        if partition.damaged.is_some() || partition.journal.is_some_and(|of| of != journal) {
+            continue;
+        }
+        let path = dir.join(names::partition_dir(&partition.topic, key.partition));
+        if let Some(at) = walk(ring, &path, &mut partition.state)? {
+            tracing::warn!(partition = %key, %at, "the log was cut to what is whole in its files");
+        }
+    }
+    Ok(())
+}
+
 /// Replays a journal; true if entries of it are lost.
 fn replay_journal(
     ring: &Ring,
@@ -234,10 +264,6 @@ fn replay_journal(
 ) -> Result<bool, String> {
     let path = journal.path.display();
     let superblock = &journal.superblock;
-    if superblock.kind == JournalKind::Interval && superblock.boot_id != ring.boot_id() {
-        tracing::warn!(%path, "the machine was started anew: what was not flushed is gone");
-        return Ok(false);
-    }
     let now_ms = ring.wall().0;
     let mut scanner = Scanner::new(&journal.file, superblock.scan_start());
     loop {

@@ -216,7 +216,8 @@ impl Journal {
         for slot in state.slots.iter_mut().flatten() {
             let changed = std::mem::take(&mut slot.changed);
             slot.tabled |= changed;
-            if !changed && !(full && slot.tabled) {
+            let wanted = changed || full && slot.tabled;
+            if !wanted {
                 continue;
             }
             let facts = slot.partition.facts();
