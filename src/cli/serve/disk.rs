@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::sys::stat;
+
 /// A file system and its device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Disk {
@@ -32,7 +34,7 @@ impl Disk {
             return Disk::default();
         };
         let device = metadata.dev();
-        let number = format!("{}:{}", nix::libc::major(device), nix::libc::minor(device));
+        let number = format!("{}:{}", stat::major(device), stat::minor(device));
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let (file_system, device) = mount(&mounts, &number).unwrap_or_default();
         Disk {
