@@ -355,7 +355,7 @@ impl Fs {
             }
         }
         self.names.power_cut(rng, luck);
-        let kept = self.names.from_root();
+        let kept = self.names.all_below_root();
         let gone = self.inodes.keys().filter(|i| !kept.contains(i)).copied();
         self.names.forget(&gone.collect());
         self.inodes.retain(|ino, _| kept.contains(ino));

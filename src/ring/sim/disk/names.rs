@@ -149,7 +149,7 @@ impl Names {
     }
 
     /// After a power cut: what can be reached from the root.
-    pub(crate) fn from_root(&self) -> BTreeSet<Ino> {
+    pub(crate) fn all_below_root(&self) -> BTreeSet<Ino> {
         let mut seen = BTreeSet::from([ROOT]);
         let mut open = vec![ROOT];
         while let Some(dir) = open.pop() {
