@@ -45,17 +45,26 @@ pub async fn apply(shard: &Rc<Shard>, image: Arc<Image>) -> Result<(), String> {
         failed = Some(error.to_string());
     }
     shard.show(image.clone());
+    // all at once: their ends in the journal share a commit
+    let mut dropping = Vec::new();
     for topic in old.topics() {
         if image.topic_by_id(&topic.id).is_some() {
             continue;
         }
         for key in topic.keys() {
-            if shard.owner(topic, key.partition) == shard.id
-                && let Err(error) = shard.log.delete_partition(&key).await
-            {
-                tracing::error!(topic = %topic.name, partition = %key.partition, %error, "cannot drop");
+            if shard.owner(topic, key.partition) == shard.id {
+                let (shard, topic) = (shard.clone(), topic.clone());
+                dropping.push(shard.ring.clone().spawn(async move {
+                    if let Err(error) = shard.log.delete_partition(&key).await {
+                        let partition = key.partition;
+                        tracing::error!(topic = %topic.name, %partition, %error, "cannot drop");
+                    }
+                }));
             }
         }
+    }
+    for dropped in dropping {
+        dropped.await;
     }
     failed.map_or(Ok(()), Err)
 }

@@ -74,6 +74,9 @@ pub struct Started {
     pub cluster_id: String,
 }
 
+/// Is told once, on shard 0, when every shard serves.
+pub type OnStarted = Box<dyn FnOnce(&Started)>;
+
 /// What a shard is started with.
 pub struct ShardContext {
     /// Its runtime.
@@ -89,7 +92,7 @@ pub struct ShardContext {
     /// Asks the machine to stop; looked at by shard 0.
     pub stop: StopFlag,
     /// Called once on shard 0 when every shard serves.
-    pub on_started: Option<Box<dyn FnOnce(&Started)>>,
+    pub on_started: Option<OnStarted>,
 }
 
 /// What shard 0 tells the others when it has read the disk.

@@ -343,8 +343,10 @@ async fn respond(
     let holes: smallvec::SmallVec<[usize; 4]> = w.holes().iter().map(|hole| hole.at).collect();
     drop(w);
     let envelope = buf.freeze(0..len);
-    let mut response = Response::default();
-    response.record_bytes = record_bytes;
+    let mut response = Response {
+        record_bytes,
+        ..Response::default()
+    };
     let mut from = 0;
     let with_records = items.iter().filter(|i| i.included && !is_inline(&i.found));
     for (at, item) in holes.iter().zip(with_records.filter(|i| i.found.bytes > 0)) {

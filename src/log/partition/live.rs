@@ -172,7 +172,7 @@ impl Partition {
         let admit = self
             .state
             .borrow_mut()
-            .admit(header, origin, ring.wall().0, ring.random())?;
+            .admit(header, origin, ring.wall().0, || ring.random())?;
         if matches!(admit, Admit::Append(_)) && !self.reserve(header.len as usize) {
             return Err(AppendError::Busy);
         }

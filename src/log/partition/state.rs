@@ -124,7 +124,7 @@ impl State {
         header: &BatchHeader,
         origin: Origin,
         now_ms: i64,
-        jitter: u64,
+        jitter: impl FnOnce() -> u64,
     ) -> Result<Admit, AppendError> {
         self.next = None;
         if u64::from(header.len) > self.config.segment_bytes {
@@ -169,7 +169,7 @@ impl State {
         let place = match roll {
             None => self.end_place(),
             Some(_) => {
-                self.next = Some(Segment::begin(base_offset, now_ms, jitter));
+                self.next = Some(Segment::begin(base_offset, now_ms, jitter()));
                 Place::new(base_offset, 0)
             }
         };
