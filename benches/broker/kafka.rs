@@ -188,7 +188,6 @@ fn produce_frame(batch: &[u8], acks: i16, partition: i32) -> Vec<u8> {
                 partition_data: vec![PartitionProduceData {
                     index: partition,
                     records: Records::Bytes(batch),
-                    ..Default::default()
                 }]
                 .into(),
                 ..Default::default()

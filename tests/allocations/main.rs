@@ -1,6 +1,7 @@
 //! Produce and Fetch allocate nothing on the shard's own path once it is warm: counted by an
 //! allocator that knows which thread asks.
 #![allow(unsafe_code)]
+#![allow(clippy::disallowed_methods)] // a test may read the clock
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -18,7 +19,6 @@ use corelane::ring::driver::Driver;
 use corelane::ring::mailbox::mesh;
 use corelane::ring::uring::UringDriver;
 use corelane::ring::{Executor, ExecutorOptions};
-use corelane::wire::messages::*;
 
 #[path = "../broker/client.rs"]
 #[allow(dead_code)]

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use corelane::base::ids::{Offset, Uuid};
 use corelane::base::time::Timestamp;
-use corelane::wire::api::ApiKey;
 use corelane::wire::array::Array;
 use corelane::wire::batch::{BatchBuilder, batches};
 use corelane::wire::compress::Codec;
@@ -316,6 +315,3 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::yield_now();
     }
 }
-
-/// Which APIs a test asks without a body worth speaking of.
-pub const API_VERSIONS: ApiKey = ApiKey::ApiVersions;

@@ -1,4 +1,5 @@
 //! What a client sees of connections, Produce and Fetch, on the built broker, byte by byte.
+#![allow(clippy::disallowed_methods)] // a test may read the clock
 
 mod client;
 mod connections;

@@ -144,7 +144,7 @@ impl Librdkafka {
         producer.flush(LIMIT)?;
         let acks = producer.context().0.lock().expect("no holder panics");
         acks.iter()
-            .map(|ack| ack.clone().context("a record without delivery report"))
+            .map(|ack| (*ack).context("a record without delivery report"))
             .collect()
     }
 }

@@ -1,6 +1,7 @@
 //! A broker with the clients that the cases of one configuration share.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -164,11 +165,10 @@ impl Stage {
     /// One client, started at its first use.
     pub fn client(&mut self, kind: Kind) -> Result<&mut dyn Client> {
         let bootstrap = self.bootstrap();
-        if !self.clients.contains_key(&kind) {
-            self.clients.insert(kind, kind.start(&bootstrap)?);
-        }
-        let client = self.clients.get_mut(&kind).context("just put there")?;
-        Ok(client.as_mut())
+        Ok(match self.clients.entry(kind) {
+            Entry::Occupied(there) => there.into_mut().as_mut(),
+            Entry::Vacant(free) => free.insert(kind.start(&bootstrap)?).as_mut(),
+        })
     }
 
     /// Creates a topic of a name that no other case uses.

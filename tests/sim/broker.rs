@@ -16,7 +16,7 @@ use work::Clients;
 const LIMIT: Duration = Duration::from_secs(900);
 
 fn life(seed: u64) {
-    let mut rng = Rng::new(seed ^ 0x0062_726f_6b65_72);
+    let mut rng = Rng::new(seed ^ 0x6272_6f6b_6572);
     let world = SimWorld::new(seed, SimOptions::swarm(seed));
     let machine = Machine::new(&world, &mut rng);
     let clients = Clients::start(&world, machine.address(&world), &mut rng);

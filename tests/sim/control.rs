@@ -17,7 +17,7 @@ use work::{Known, work};
 const LIMIT: Duration = Duration::from_secs(900);
 
 fn life(seed: u64) {
-    let mut rng = Rng::new(seed ^ 0x636f_6e74_726f_6c);
+    let mut rng = Rng::new(seed ^ 0x63_6f6e_7472_6f6c);
     let world = SimWorld::new(seed, SimOptions::swarm(seed));
     let machine = Machine::new(&world, &mut rng);
     let clients = world.machine(&[]);

@@ -177,7 +177,9 @@ async fn create(
     name: &str,
     partitions: usize,
 ) -> io::Result<()> {
-    let set = |state| drop(known.borrow_mut().names.insert(name.to_owned(), state));
+    let set = |state| {
+        known.borrow_mut().names.insert(name.to_owned(), state);
+    };
     set(Name::Creating);
     let request = CreateTopicsRequest {
         topics: vec![CreatableTopic {
@@ -218,7 +220,9 @@ async fn delete(
     name: &str,
     topic: Topic,
 ) -> io::Result<()> {
-    let set = |state| drop(known.borrow_mut().names.insert(name.to_owned(), state));
+    let set = |state| {
+        known.borrow_mut().names.insert(name.to_owned(), state);
+    };
     set(Name::Deleting(topic));
     let request = DeleteTopicsRequest {
         topics: vec![DeleteTopicState {
