@@ -80,7 +80,7 @@ fn life(seed: u64) {
 
 #[test]
 fn clients_lose_nothing_that_was_acked_or_seen() {
-    seeds::run("clients_lose_nothing_that_was_acked_or_seen", 16, life);
+    seeds::run("clients_lose_nothing_that_was_acked_or_seen", 16, &[], life);
 }
 
 #[test]

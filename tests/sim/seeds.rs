@@ -15,8 +15,9 @@ fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Runs a scenario for seeds 0 to `runs`, or as the environment says.
-pub fn run(scenario: &'static str, runs: u64, mut f: impl FnMut(u64)) {
+/// Runs a scenario for seeds 0 to `runs` and for those that once found a bug, or as the environment
+/// says.
+pub fn run(scenario: &'static str, runs: u64, regressions: &[u64], mut f: impl FnMut(u64)) {
     if let Ok(filter) = std::env::var("CORELANE_SIM_LOG") {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(filter)
@@ -25,9 +26,14 @@ pub fn run(scenario: &'static str, runs: u64, mut f: impl FnMut(u64)) {
             .try_init();
     }
     let first = from_env("CORELANE_SIM_SEED");
-    let runs = from_env("CORELANE_SIM_RUNS").unwrap_or(if first.is_some() { 1 } else { runs });
+    let asked = from_env("CORELANE_SIM_RUNS").or(first.map(|_| 1));
     let first = first.unwrap_or(0);
-    for seed in first..first + runs {
+    let again = match asked {
+        Some(_) => &[],
+        None => regressions,
+    };
+    let range = first..first + asked.unwrap_or(runs);
+    for seed in range.chain(again.iter().copied()) {
         let _named = Named(seed, scenario);
         f(seed);
     }

@@ -25,10 +25,12 @@ pub struct Model {
     written: BTreeMap<i64, u64>,
     /// Only the process died since.
     machine_stayed: bool,
+    /// An ack, and what consumers see, stands for a written record only.
+    pub interval: bool,
 }
 
 impl Model {
-    pub fn new(id: u64, topic: String) -> Model {
+    pub fn new(id: u64, topic: String, interval: bool) -> Model {
         Model {
             key: PartitionKey {
                 topic: Uuid::from_random(id.wrapping_mul(0x9e37_79b9_7f4a_7c15), id),
@@ -40,6 +42,7 @@ impl Model {
             durable: BTreeMap::new(),
             written: BTreeMap::new(),
             machine_stayed: true,
+            interval,
         }
     }
 
@@ -76,6 +79,14 @@ impl Model {
     /// The process ended; with `power` its machine too.
     pub fn died(&mut self, power: bool) {
         self.machine_stayed &= !power;
+        if power && self.interval {
+            self.durable.clear();
+        }
+    }
+
+    /// Under the interval policy a power cut may take a partition that is new.
+    pub fn may_be_gone(&self) -> bool {
+        self.interval && !self.machine_stayed
     }
 
     /// What a restart found, from the log's start to its end.

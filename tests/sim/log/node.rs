@@ -9,7 +9,7 @@ use std::time::Duration;
 use corelane::base::config::TopicConfig;
 use corelane::base::ids::{PartitionKey, ShardId};
 use corelane::log::recovery::{OpenedShard, open_directories};
-use corelane::log::store::{JournalSize, LogConfig, LogStore, NewPartition};
+use corelane::log::store::{FlushPolicy, JournalSize, LogConfig, LogStore, NewPartition};
 use corelane::ring::Ring;
 use corelane::ring::sim::{MachineId, ProcessId, Rng, SimWorld};
 
@@ -26,12 +26,18 @@ pub struct Setup {
 }
 
 impl Setup {
-    pub fn draw(rng: &mut Rng) -> Setup {
+    pub fn draw(rng: &mut Rng, interval: bool) -> Setup {
         let dirs: Vec<PathBuf> = (0..rng.between(1, 2))
             .map(|n| PathBuf::from(format!("/disk{n}/log")))
             .collect();
+        let (flush_policy, seconds) = match interval {
+            true => (FlushPolicy::Interval, rng.between(1, 5)),
+            false => (FlushPolicy::Group, 30),
+        };
         let config = LogConfig {
             dirs: dirs.clone(),
+            flush_policy,
+            flush_interval: Duration::from_secs(seconds),
             journal_size: JournalSize::Bytes(1 << 20),
             undrained_bytes: 1 << rng.between(20, 23),
             bypass_bytes: 1 << rng.between(14, 18),
@@ -101,8 +107,9 @@ impl Node {
             .collect();
         let mounts: Vec<&std::path::Path> = mounts.iter().map(PathBuf::as_path).collect();
         let next_topic = Rc::new(Cell::new(0));
+        let interval = setup.config.flush_policy == FlushPolicy::Interval;
         let partitions = (0..setup.partitions)
-            .map(|index| tracked(index, &next_topic))
+            .map(|index| tracked(index, &next_topic, interval))
             .collect();
         Node {
             machine: world.machine(&mounts),
@@ -181,9 +188,9 @@ impl Node {
     }
 }
 
-fn tracked(index: usize, next_topic: &Cell<u64>) -> Tracked {
+fn tracked(index: usize, next_topic: &Cell<u64>, interval: bool) -> Tracked {
     next_topic.set(next_topic.get() + 1);
-    let model = Model::new(next_topic.get(), format!("topic{index}"));
+    let model = Model::new(next_topic.get(), format!("topic{index}"), interval);
     Tracked {
         index,
         model: Rc::new(RefCell::new(model)),
@@ -282,7 +289,11 @@ impl Main {
                     self.make(&store, &tracked).await;
                 }
                 Stage::Making => self.make(&store, &tracked).await,
-                Stage::There => assert!(store.partition(&key).is_some(), "a partition is gone"),
+                Stage::There if store.partition(&key).is_some() => {}
+                Stage::There => {
+                    assert!(tracked.model.borrow().may_be_gone(), "a partition is gone");
+                    self.make(&store, &tracked).await;
+                }
             }
             let key = tracked.model.borrow().key;
             let Some(partition) = store.partition(&key) else {
@@ -311,7 +322,8 @@ impl Main {
     fn replace(&self, index: usize) -> Tracked {
         // a new topic of the same name, which this shard need not own after the next start
         let new = loop {
-            let new = tracked(index, &self.next_topic);
+            let interval = self.config.flush_policy == FlushPolicy::Interval;
+            let new = tracked(index, &self.next_topic, interval);
             if Main::owner(self.shards, &new.model.borrow().key) == self.shard {
                 break new;
             }
