@@ -11,11 +11,12 @@ use corelane::wire::frame::{self, Split};
 use corelane::wire::message::Message;
 use corelane::wire::write::Writer;
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long an answer may take while brokers come and go.
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
 pub struct Client {
     pub ring: Ring,
+    pub patience: Duration,
     address: SocketAddr,
     socket: Option<Socket>,
     received: Vec<u8>,
@@ -39,6 +40,7 @@ impl Client {
     pub fn new(ring: &Ring, address: SocketAddr) -> Client {
         Client {
             ring: ring.clone(),
+            patience: PATIENCE,
             address,
             socket: None,
             received: Vec::new(),
@@ -58,7 +60,7 @@ impl Client {
     pub async fn ask<'a, M: Message<'a>>(&mut self, version: i16, request: &M) -> io::Result<()> {
         if self.socket.is_none() {
             let connecting = self.ring.connect(self.address);
-            let connected = self.ring.timeout(PATIENCE, connecting).await;
+            let connected = self.ring.timeout(self.patience, connecting).await;
             self.socket = Some(connected.map_err(|_| io::ErrorKind::TimedOut)??);
         }
         self.correlation += 1;
@@ -68,7 +70,7 @@ impl Client {
         self.asked.push_back(self.correlation);
         let socket = self.socket.clone().expect("connected");
         let chain = [Buf::from(bytes)].into_iter().collect();
-        match self.ring.timeout(PATIENCE, socket.send(chain)).await {
+        match self.ring.timeout(self.patience, socket.send(chain)).await {
             Ok(sent) => sent,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
@@ -77,7 +79,7 @@ impl Client {
     /// The answer to the oldest request without one.
     pub async fn answer(&mut self) -> io::Result<Answer> {
         let ring = self.ring.clone();
-        match ring.timeout(PATIENCE, self.receive()).await {
+        match ring.timeout(self.patience, self.receive()).await {
             Ok(answer) => answer,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }

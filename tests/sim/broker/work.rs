@@ -15,7 +15,7 @@ use corelane::wire::compress::Codec;
 use corelane::wire::messages::*;
 use corelane::wire::records::Records;
 
-use super::client::{Answer, Client};
+use super::client::{Answer, Client, PATIENCE};
 use super::model::Model;
 
 /// Batches that an idempotent producer has on the way, as Kafka bounds them.
@@ -498,6 +498,8 @@ async fn fetch(
 /// Reads all that is there and compares it with what clients know.
 async fn verify(shared: Rc<Shared>) {
     let mut client = Client::new(&shared.ring, shared.address);
+    // nobody goes any more, but the network may be as slow as it likes
+    client.patience = PATIENCE * 60;
     let mut known = 0;
     let topics = shared.topics.borrow().clone();
     for topic in topics.iter() {
