@@ -28,6 +28,8 @@ impl Kcat {
 
     fn command(&self) -> Command {
         let mut command = Command::new("kcat");
+        // cargo names the directory of the librdkafka that it built: kcat must keep Debian's
+        command.env_remove("LD_LIBRARY_PATH");
         command.args(["-b", &self.bootstrap, "-q", "-m", "30"]);
         command
     }
