@@ -12,7 +12,7 @@ use crate::log::journal::table::BlockBuilder;
 use crate::log::partition::Partition;
 use crate::log::store::appends::touch;
 use crate::log::store::bypass::carry;
-use crate::log::store::drains::{DRAINS, DrainError, for_each, unless_gone};
+use crate::log::store::drains::{DRAINS, DrainError, flush_failed, for_each, unless_gone};
 use crate::log::store::journal::{Journal, State};
 use crate::ring::driver::OpenOptions;
 
@@ -146,7 +146,13 @@ impl Journal {
     async fn publish(self: &Rc<Self>) -> Result<u64, DrainError> {
         let (captured, waits, block, part) = self.picture().await;
         let table = match block {
-            Some(block) => self.write_table(block, part).await?,
+            Some(block) => match self.write_table(block, part).await {
+                Ok(table) => table,
+                Err(error) => {
+                    self.untable();
+                    return Err(error);
+                }
+            },
             None => self.state.borrow().table,
         };
         // the table says nothing of batches that are not durable
@@ -257,6 +263,15 @@ impl Journal {
         (captured, waits, block, part)
     }
 
+    /// The table that should have said what changed was not written: the next one says it.
+    fn untable(&self) {
+        let mut state = self.state.borrow_mut();
+        for slot in state.slots.iter_mut().flatten() {
+            slot.changed |= slot.tabled;
+        }
+        state.gone_tabled = 0;
+    }
+
     async fn write_table(
         &self,
         block: BlockBuilder,
@@ -275,10 +290,11 @@ impl Journal {
             },
         )?;
         file.write_now(&bytes, part.len)?;
-        file.sync_all().await?;
+        file.sync_all().await.map_err(flush_failed)?;
         self.counts.flush();
         if fresh {
-            self.ring.sync_dir(self.directory.path()).await?;
+            let named = self.ring.sync_dir(self.directory.path()).await;
+            named.map_err(flush_failed)?;
         }
         self.counts.checkpoint(bytes.len() as u64);
         if part.len == 0 {

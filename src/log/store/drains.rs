@@ -41,6 +41,12 @@ pub(crate) enum DrainError {
     Io(#[from] io::Error),
 }
 
+/// A failed flush is final whatever it says, a full disk included: what it should have made durable
+/// may be gone, and a second one would answer that all is well.
+pub(crate) fn flush_failed(error: io::Error) -> DrainError {
+    DrainError::Io(io::Error::other(error))
+}
+
 impl DrainError {
     fn is_full(&self) -> bool {
         matches!(
@@ -278,11 +284,11 @@ impl Journal {
     async fn flush_files(&self, partition: &Partition) -> Result<(), DrainError> {
         let dirty = partition.take_dirty()?;
         for file in &dirty.files {
-            file.sync_data().await?;
+            file.sync_data().await.map_err(flush_failed)?;
             self.counts.flush();
         }
         if let Some(dir) = &dirty.dir {
-            self.ring.sync_dir(dir).await?;
+            self.ring.sync_dir(dir).await.map_err(flush_failed)?;
             self.counts.flush();
             self.state.borrow_mut().names.wanted += 1;
         }
@@ -316,7 +322,7 @@ impl Journal {
         }
         self.progress.notify_all();
         self.counts.flush();
-        Ok(flushed?)
+        flushed.map_err(flush_failed)
     }
 
     pub(crate) async fn flush_all_dirty(self: &Rc<Self>) -> Result<(), DrainError> {
