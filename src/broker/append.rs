@@ -46,6 +46,10 @@ async fn try_append(
         Ok(batch) => batch,
         Err(outcome) => return (outcome, None),
     };
+    if batch.is_transactional() {
+        // no transaction was begun: there is no coordinator yet
+        return (ProduceOutcome::failed(ErrorCode::InvalidTxnState), None);
+    }
     let Some(partition) = shard.partition(key) else {
         // the image has it, this shard does not: its directory is offline, or it is damaged
         return (ProduceOutcome::failed(ErrorCode::KafkaStorageError), None);

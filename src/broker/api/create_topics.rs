@@ -69,6 +69,14 @@ pub(super) fn bounded(count: usize, max: usize) -> Result<(), CloseReason> {
     }
 }
 
+/// As [`bounded`], for requests that name partitions: each costs many times its own bytes in the
+/// answer, so that one frame could ask for more memory than the shard has.
+pub(super) fn bounded_partitions(
+    partitions: impl Iterator<Item = usize>,
+) -> Result<(), CloseReason> {
+    bounded(partitions.map(|n| n + 1).sum(), 10 * NAMED_PER_REQUEST_MAX)
+}
+
 /// The time that a client gives a change.
 pub(super) fn limit(timeout_ms: i32) -> Duration {
     match u64::try_from(timeout_ms) {

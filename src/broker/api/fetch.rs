@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::{NodeId, PartitionId, PartitionKey, ShardId, TopicId};
+use crate::broker::api::create_topics::bounded_partitions;
 use crate::broker::api::{CloseReason, RequestContext, Response};
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::gather::{self, Limits};
@@ -50,6 +51,7 @@ pub async fn handle(
     ctx: &RequestContext<'_>,
     request: FetchRequest<'_>,
 ) -> Result<Response, CloseReason> {
+    bounded_partitions(request.topics.iter().map(|t| t.partitions.len()))?;
     let mut items = shard.items.take();
     let by_id = ctx.version >= IDS_FROM;
     let context = shard.sessions.borrow_mut().begin(

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::{PartitionId, PartitionKey, ShardId};
+use crate::broker::api::create_topics::bounded_partitions;
 use crate::broker::api::{CloseReason, RequestContext, Response};
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::message::{Call, OffsetOutcome, OffsetQuery, Reply};
@@ -24,6 +25,7 @@ pub async fn handle(
 ) -> Result<Response, CloseReason> {
     let image = shard.image();
     let (mut named, mut twice) = (BTreeSet::new(), BTreeSet::new());
+    bounded_partitions(request.topics.iter().map(|t| t.partitions.len()))?;
     for topic in &request.topics {
         for partition in &topic.partitions {
             let name = (topic.name, partition.partition_index);

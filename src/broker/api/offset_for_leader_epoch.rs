@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::{PartitionId, PartitionKey, ShardId};
+use crate::broker::api::create_topics::bounded_partitions;
 use crate::broker::api::{CloseReason, RequestContext, Response};
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::message::{Call, EpochOutcome, EpochQuery, Reply};
@@ -21,6 +22,7 @@ pub async fn handle(
 ) -> Result<Response, CloseReason> {
     let mut outcomes: Vec<EpochOutcome> = Vec::new();
     let mut calls: Vec<(ShardId, Vec<usize>, Vec<EpochQuery>)> = Vec::new();
+    bounded_partitions(request.topics.iter().map(|t| t.partitions.len()))?;
     for topic in &request.topics {
         for partition in &topic.partitions {
             let at = outcomes.len();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::{NodeId, PartitionId, PartitionKey, ShardId};
+use crate::broker::api::create_topics::bounded_partitions;
 use crate::broker::api::{CloseReason, RequestContext};
 use crate::broker::append;
 use crate::broker::auth::{Operation, Resource};
@@ -45,6 +46,7 @@ pub async fn take(
     ctx: &RequestContext<'_>,
     request: ProduceRequest<'_>,
 ) -> Result<Option<Box<Answer>>, CloseReason> {
+    bounded_partitions(request.topic_data.iter().map(|t| t.partition_data.len()))?;
     // in the order of asking among all connections, so that pipelined requests keep theirs
     shard.log.admit(ctx.frame_bytes).await;
     let image = shard.image();
