@@ -36,7 +36,7 @@ const KIB: usize = 1024;
 const JOURNAL: &str = "corelane.journal.size=1073741824";
 /// A cache of recent pages that is full after the warm-up: pages that the process touches for the
 /// first time cost a virtual machine 0.6 CPU-s/GB that no broker can save.
-const MEMORY: &str = "corelane.memory.bytes=268435456";
+const MEMORY: &str = "corelane.memory.bytes=1073741824";
 
 struct Measured {
     outcome: Outcome,
