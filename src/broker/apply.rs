@@ -3,17 +3,21 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::base::ids::PartitionKey;
 use crate::broker::shard::Shard;
 use crate::log::NewPartition;
-use crate::metadata::Image;
+use crate::metadata::{Image, Topic};
 
 /// Opens the partitions that this shard owns and does not serve yet, shows the image, then drops
-/// the partitions that are gone from it. An error says why partitions could not
-/// be made; the image is shown all the same, for it is committed.
+/// the partitions that are gone from it; those whose topic's name is used again go first. An error
+/// says why partitions could not be made; the image is shown all the same, for it is committed.
 pub async fn apply(shard: &Rc<Shard>, image: Arc<Image>) -> Result<(), String> {
     let mut failed = None;
     let mut new = Vec::new();
     let old = shard.image();
+    // a name that is used again needs its directories
+    let replaced = |topic: &Topic| image.topic(&topic.name).is_some_and(|t| t.id != topic.id);
+    drop_gone(shard, &old, replaced).await;
     for topic in image.topics() {
         let known = old.topic_by_id(&topic.id);
         if known.is_some_and(|known| Arc::ptr_eq(known, topic)) {
@@ -45,12 +49,15 @@ pub async fn apply(shard: &Rc<Shard>, image: Arc<Image>) -> Result<(), String> {
         failed = Some(error.to_string());
     }
     shard.show(image.clone());
-    // all at once: their ends in the journal share a commit
+    drop_gone(shard, &old, |topic| image.topic_by_id(&topic.id).is_none()).await;
+    failed.map_or(Ok(()), Err)
+}
+
+/// Drops this shard's partitions of the topics that are gone, all at once: their ends in the journal
+/// share a commit.
+async fn drop_gone(shard: &Rc<Shard>, old: &Image, gone: impl Fn(&Topic) -> bool) {
     let mut dropping = Vec::new();
-    for topic in old.topics() {
-        if image.topic_by_id(&topic.id).is_some() {
-            continue;
-        }
+    for topic in old.topics().filter(|topic| gone(topic)) {
         for key in topic.keys() {
             if shard.owner(topic, key.partition) == shard.id {
                 let (shard, topic) = (shard.clone(), topic.clone());
@@ -66,5 +73,25 @@ pub async fn apply(shard: &Rc<Shard>, image: Arc<Image>) -> Result<(), String> {
     for dropped in dropping {
         dropped.await;
     }
-    failed.map_or(Ok(()), Err)
+}
+
+/// At a start with a directory that cannot be read: what was committed before and is not found may
+/// lie there, so it is not made anew. See [`crate::log::LogStore::withhold`].
+pub fn withhold_missing(shard: &Shard, image: &Image) {
+    if !shard.log.lacks_directory() {
+        return;
+    }
+    for topic in image.topics() {
+        let owned = |key: &PartitionKey| shard.owner(topic, key.partition) == shard.id;
+        for key in topic.keys().filter(owned) {
+            if shard.partition(&key).is_none() && !shard.log.is_offline(&key) {
+                let partition = key.partition;
+                tracing::error!(
+                    topic = %topic.name, %partition,
+                    "it may lie in a log directory that is offline: not served"
+                );
+                shard.log.withhold(key);
+            }
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 mod client;
 mod connections;
+mod directories;
 mod fetching;
 mod producing;
 mod sessions;

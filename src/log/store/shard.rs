@@ -1,7 +1,7 @@
 //! The log of one shard behind one facade.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -78,6 +78,8 @@ pub struct LogStore {
     homes: RefCell<Map<PartitionKey, Home>>,
     /// Partitions that cannot be served, with the reason.
     damaged: RefCell<BTreeMap<PartitionKey, Damaged>>,
+    /// Partitions of earlier runs that no readable directory holds: see [`LogStore::withhold`].
+    withheld: RefCell<BTreeSet<PartitionKey>>,
     turnstile: Semaphore,
     making: Semaphore,
     creating: Semaphore,
@@ -114,6 +116,7 @@ impl LogStore {
             journals: RefCell::new(Vec::new()),
             homes: RefCell::new(Map::default()),
             damaged: RefCell::new(BTreeMap::new()),
+            withheld: RefCell::new(BTreeSet::new()),
             turnstile: Semaphore::new(1),
             making: Semaphore::new(1),
             creating: Semaphore::new(1),
@@ -316,6 +319,17 @@ impl LogStore {
         Ok(made)
     }
 
+    /// A log directory cannot be read, so that a partition which was not found may lie in it.
+    pub fn lacks_directory(&self) -> bool {
+        self.directories.iter().any(|d| d.is_offline())
+    }
+
+    /// Answers KAFKA_STORAGE_ERROR for a partition of an earlier run until a start finds it: made
+    /// anew in another directory it would hide its own records and use their offsets again.
+    pub fn withhold(&self, key: PartitionKey) {
+        self.withheld.borrow_mut().insert(key);
+    }
+
     fn emptiest(&self) -> Result<usize, StoreError> {
         let mut first_error = None;
         let mut best: Option<(usize, usize)> = None;
@@ -342,6 +356,7 @@ impl LogStore {
     pub async fn delete_partition(&self, key: &PartitionKey) -> Result<(), StoreError> {
         let Some(home) = self.homes.borrow_mut().remove(key) else {
             self.damaged.borrow_mut().remove(key);
+            self.withheld.borrow_mut().remove(key);
             return Ok(());
         };
         home.partition.set_gone();
@@ -385,6 +400,9 @@ impl LogStore {
         if let Some(damaged) = self.damaged.borrow().get(key) {
             return Some(damaged.reason.clone());
         }
+        if self.withheld.borrow().contains(key) {
+            return Some("it may lie in a log directory that is offline".into());
+        }
         let homes = self.homes.borrow();
         let directory = &self.directories[homes.get(key)?.directory];
         directory
@@ -395,6 +413,7 @@ impl LogStore {
     /// Whether a partition answers KAFKA_STORAGE_ERROR.
     pub fn is_offline(&self, key: &PartitionKey) -> bool {
         self.damaged.borrow().contains_key(key)
+            || self.withheld.borrow().contains(key)
             || self
                 .homes
                 .borrow()
