@@ -400,7 +400,7 @@ async fn build(
         config,
         ring,
     });
-    apply::withhold_missing(&shard, &image);
+    apply::withhold_missing(&shard, image);
     apply::apply(&shard, image.clone())
         .await
         .map_err(StartError::Log)?;
