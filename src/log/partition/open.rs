@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::base::ids::Offset;
+use crate::base::ids::{Offset, Uuid};
 use crate::log::epochs::LeaderEpochs;
 use crate::log::format::names::{self, Kind};
 use crate::log::format::partition_metadata;
@@ -18,6 +18,7 @@ use crate::log::partition::observers::Observers;
 use crate::log::partition::segment::Segment;
 use crate::log::partition::state::State;
 use crate::log::producers::ProducerStates;
+use crate::ring::Ring;
 use crate::ring::driver::OpenOptions;
 use crate::ring::sync::Event;
 
@@ -36,6 +37,7 @@ impl Partition {
             let path = path.to_owned();
             move |source: io::Error| LogError::Io { path, source }
         };
+        clear_way(ring, &spec).map_err(io(&spec.dir))?;
         ring.create_dir_all(&spec.dir).map_err(io(&spec.dir))?;
         let path = spec.dir.join(partition_metadata::FILE_NAME);
         let options = OpenOptions {
@@ -157,4 +159,28 @@ impl Partition {
             }),
         })
     }
+}
+
+/// Sets a directory aside that bears a new partition's name and holds files: of a partition that a
+/// power cut made unknown, or somebody else's. Its segments must not pass for the new one's.
+fn clear_way(ring: &Ring, spec: &PartitionSpec) -> io::Result<()> {
+    if !ring.exists(&spec.dir) {
+        return Ok(());
+    }
+    let entries = ring.read_dir(&spec.dir)?;
+    if entries
+        .iter()
+        .all(|entry| entry.name == partition_metadata::FILE_NAME)
+    {
+        return Ok(());
+    }
+    let unique = Uuid::from_random(ring.random(), ring.random());
+    let to = spec
+        .dir
+        .with_file_name(names::stray_dir(&spec.topic, spec.key.partition, unique));
+    tracing::warn!(
+        partition = %spec.key, from = %spec.dir.display(), to = %to.display(),
+        "a new partition's directory held files that no journal knows: set aside"
+    );
+    ring.rename(&spec.dir, &to)
 }
