@@ -25,6 +25,7 @@ pub mod quota;
 pub mod reads;
 pub mod recycle;
 pub mod route;
+pub(crate) mod scatter;
 pub mod serve;
 pub mod session;
 pub mod shard;

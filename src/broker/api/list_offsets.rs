@@ -10,6 +10,7 @@ use crate::broker::api::{CloseReason, RequestContext, Response};
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::message::{Call, OffsetOutcome, OffsetQuery, Reply};
 use crate::broker::offsets;
+use crate::broker::scatter::Scatter;
 use crate::broker::shard::Shard;
 use crate::metadata::Topic;
 use crate::wire::messages::{
@@ -35,7 +36,7 @@ pub async fn handle(
         }
     }
     let mut outcomes: Vec<OffsetOutcome> = Vec::new();
-    let mut calls: Vec<(ShardId, Vec<usize>, Vec<OffsetQuery>)> = Vec::new();
+    let mut calls = Scatter::new();
     for topic in &request.topics {
         let known = image.topic(topic.name);
         for partition in &topic.partitions {
@@ -49,21 +50,12 @@ pub async fn handle(
                 Err(code) => outcomes.push(OffsetOutcome::nothing(code)),
                 Ok((owner, query)) => {
                     outcomes.push(OffsetOutcome::nothing(ErrorCode::UnknownServerError));
-                    match calls.iter_mut().find(|(to, _, _)| *to == owner) {
-                        Some((_, places, queries)) => {
-                            places.push(at);
-                            queries.push(query);
-                        }
-                        None => calls.push((owner, vec![at], vec![query])),
-                    }
+                    calls.add(owner, at, query);
                 }
             }
         }
     }
-    if calls.iter().any(|(to, _, _)| *to != shard.id) {
-        shard.counters.forwarded_requests.add(1);
-    }
-    for (to, places, queries) in calls {
+    for (to, places, queries) in calls.calls(shard) {
         if let Reply::Offsets(found) = shard.call(to, Call::Offsets(queries)).await {
             for (place, outcome) in places.into_iter().zip(found) {
                 outcomes[place] = outcome;

@@ -8,6 +8,7 @@ use crate::broker::api::create_topics::bounded_partitions;
 use crate::broker::api::{CloseReason, RequestContext, Response};
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::message::{Call, EpochOutcome, EpochQuery, Reply};
+use crate::broker::scatter::Scatter;
 use crate::broker::shard::Shard;
 use crate::wire::messages::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
@@ -21,7 +22,7 @@ pub async fn handle(
     request: OffsetForLeaderEpochRequest<'_>,
 ) -> Result<Response, CloseReason> {
     let mut outcomes: Vec<EpochOutcome> = Vec::new();
-    let mut calls: Vec<(ShardId, Vec<usize>, Vec<EpochQuery>)> = Vec::new();
+    let mut calls = Scatter::new();
     bounded_partitions(request.topics.iter().map(|t| t.partitions.len()))?;
     for topic in &request.topics {
         for partition in &topic.partitions {
@@ -35,22 +36,12 @@ pub async fn handle(
                 leader_epoch: -1,
                 end_offset: -1,
             });
-            let Ok((owner, query)) = checked else {
-                continue;
-            };
-            match calls.iter_mut().find(|(to, _, _)| *to == owner) {
-                Some((_, places, queries)) => {
-                    places.push(at);
-                    queries.push(query);
-                }
-                None => calls.push((owner, vec![at], vec![query])),
+            if let Ok((owner, query)) = checked {
+                calls.add(owner, at, query);
             }
         }
     }
-    if calls.iter().any(|(to, _, _)| *to != shard.id) {
-        shard.counters.forwarded_requests.add(1);
-    }
-    for (to, places, queries) in calls {
+    for (to, places, queries) in calls.calls(shard) {
         if let Reply::Epochs(found) = shard.call(to, Call::Epochs(queries)).await {
             for (place, outcome) in places.into_iter().zip(found) {
                 outcomes[place] = outcome;

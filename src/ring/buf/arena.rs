@@ -274,6 +274,10 @@ impl Block {
         }
     }
 
+    /// Gives the memory back.
+    ///
+    /// # Safety
+    /// The caller holds the only pointer and does not touch the block again.
     unsafe fn free(block: NonNull<Block>) {
         // SAFETY: the caller holds the only pointer.
         let this = unsafe { &mut *block.as_ptr() };
