@@ -3,7 +3,10 @@
 //! CPU is the whole system's minus the load's, for kernel workers hide from a process's own
 //! account; the broker is pinned to core 0, the load to core 1, both ends of every connection use
 //! cubic. Floors are the programs of `benches/floor`. The data directory must lie on a file system
-//! with a journal for the figures to mean something: name one with `--dir`.
+//! with a journal for the figures to mean something: name one with `--dir`. `--set KEY=VALUE` sets a
+//! property of every broker. Pages that the process touches for the first time cost a virtual machine
+//! some 0.6 CPU-s/GB until its cache of recent pages is full: a small `corelane.memory.bytes` with a
+//! long run leaves them out.
 #![allow(clippy::disallowed_methods, missing_docs)]
 
 mod kafka;
@@ -23,12 +26,14 @@ fn main() {
     let mut seconds = 4.0;
     let mut pairs = 3;
     let mut names = Vec::new();
+    let mut settings = Vec::new();
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().unwrap_or_else(|| panic!("{arg} takes a value"));
         match arg.as_str() {
             "--dir" => dir = PathBuf::from(value()),
             "--seconds" => seconds = value().parse().expect("--seconds takes a number"),
+            "--set" => settings.push(value()),
             "--pairs" => pairs = value().parse().expect("--pairs takes a number"),
             _ => names.push(arg),
         }
@@ -43,10 +48,14 @@ fn main() {
         dir.display()
     );
     machine::unpinned(|| ());
+    if !settings.is_empty() {
+        println!("# broker with {}", settings.join(" "));
+    }
     let bench = rows::Bench {
         dir,
         seconds,
         pairs,
+        settings,
     };
     println!(
         "{:<44} {:>12} {:>12} {:>8} {:>8}",

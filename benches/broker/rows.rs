@@ -13,6 +13,8 @@ pub struct Bench {
     pub dir: PathBuf,
     pub seconds: f64,
     pub pairs: usize,
+    /// Properties of every broker that is started.
+    pub settings: Vec<String>,
 }
 
 type Row = fn(&Bench);
@@ -34,9 +36,6 @@ pub const ALL: &[(&str, Row)] = &[
 
 const KIB: usize = 1024;
 const JOURNAL: &str = "corelane.journal.size=1073741824";
-/// A cache of recent pages that is full after the warm-up: pages that the process touches for the
-/// first time cost a virtual machine 0.6 CPU-s/GB that no broker can save.
-const MEMORY: &str = "corelane.memory.bytes=1073741824";
 
 struct Measured {
     outcome: Outcome,
@@ -66,6 +65,13 @@ impl Measured {
 }
 
 impl Bench {
+    /// A broker on one core over this directory.
+    fn setup(&self, dir: &Path) -> BrokerSetup {
+        self.settings
+            .iter()
+            .fold(BrokerSetup::new(dir), |setup, setting| setup.set(setting))
+    }
+
     /// A fresh directory for one server.
     fn fresh(&self, name: &str) -> PathBuf {
         let dir = self.dir.join(format!("corelane-bench-{name}"));
@@ -164,7 +170,7 @@ fn produce(b: &Bench, name: &str, records: usize, at_most: f64) {
     let (ours, floor) = b.pairs(
         || {
             let dir = b.fresh("produce");
-            let server = Server::broker(&BrokerSetup::new(&dir).set(JOURNAL).set(MEMORY));
+            let server = Server::broker(&b.setup(&dir).set(JOURNAL));
             kafka::create_topics(server.addr, &[(kafka::TOPIC, 4)]).expect("topic");
             let m = b.measure(&server, plan, &mut Produce::spread(&batch, connections, 4));
             rate.set((m.mb_per_s(), rate.get().1));
@@ -221,7 +227,7 @@ fn fetch(b: &Bench, name: &str, records: usize) {
     let traffic = || Fetch::new(connections, batch.len() as i32 + 1, records as i64, end);
 
     let dir = b.fresh("fetch");
-    let setup = BrokerSetup::new(&dir).set(JOURNAL);
+    let setup = b.setup(&dir).set(JOURNAL);
     let server = Server::broker(&setup);
     fill(&server, connections, &batch, batches);
     let file = floor_file(&b.fresh("floor"));
@@ -276,9 +282,9 @@ fn small(b: &Bench) {
     let plan = b.plan(connections, Pace::Depth(1));
     let ours = |policy: &str| {
         let dir = b.fresh("small");
-        let setup = BrokerSetup::new(&dir)
+        let setup = b
+            .setup(&dir)
             .set(JOURNAL)
-            .set(MEMORY)
             .set(&format!("corelane.flush.policy={policy}"));
         let server = Server::broker(&setup);
         kafka::create_topics(server.addr, &[(kafka::TOPIC, 16)]).expect("topic");
@@ -323,7 +329,7 @@ fn partitions(b: &Bench) {
     let connections = 16;
     let server_for = |partitions: i32| {
         let dir = b.fresh(&format!("partitions-{partitions}"));
-        let server = Server::broker(&BrokerSetup::new(&dir).set(JOURNAL).set(MEMORY));
+        let server = Server::broker(&b.setup(&dir).set(JOURNAL));
         kafka::create_topics(server.addr, &[(kafka::TOPIC, partitions)]).expect("topic");
         server
     };
@@ -385,7 +391,7 @@ fn partitions(b: &Bench) {
 fn lanes(b: &Bench) {
     let batch = kafka::batch(63, KIB);
     let dir = b.fresh("lanes");
-    let server = Server::broker(&BrokerSetup::new(&dir).set(JOURNAL).set(MEMORY).cores("2"));
+    let server = Server::broker(&b.setup(&dir).set(JOURNAL).cores("2"));
     kafka::create_topics(server.addr, &[(kafka::TOPIC, 16)]).expect("topic");
     let leaders = kafka::leaders(server.addr).expect("metadata");
     let mut nodes = leaders.clone();
@@ -426,7 +432,7 @@ fn shards(b: &Bench) {
     let plan = b.plan(connections, Pace::Depth(2));
     let run = |cores: &str| {
         let dir = b.fresh("shards");
-        let server = Server::broker(&BrokerSetup::new(&dir).set(JOURNAL).set(MEMORY).cores(cores));
+        let server = Server::broker(&b.setup(&dir).set(JOURNAL).cores(cores));
         kafka::create_topics(server.addr, &[(kafka::TOPIC, 16)]).expect("topic");
         let leaders = kafka::leaders(server.addr).expect("metadata");
         let mut nodes = leaders.clone();
@@ -456,7 +462,7 @@ fn shards(b: &Bench) {
 
 fn memory(b: &Bench) {
     let dir = b.fresh("memory");
-    let server = Server::broker(&BrokerSetup::new(&dir));
+    let server = Server::broker(&b.setup(&dir));
     bound(
         "resident memory, idle start",
         machine::resident_mib(server.pid()),
@@ -476,7 +482,7 @@ fn memory(b: &Bench) {
 
 fn idle(b: &Bench) {
     let dir = b.fresh("idle");
-    let server = Server::broker(&BrokerSetup::new(&dir));
+    let server = Server::broker(&b.setup(&dir));
     kafka::create_topics(server.addr, &[(kafka::TOPIC, 1000)]).expect("topic");
     let sockets: Vec<TcpStream> = (0..1000)
         .map(|_| TcpStream::connect(server.addr).expect("connect"))
@@ -498,7 +504,7 @@ fn start(b: &Bench) {
     let batch = kafka::batch(1, KIB);
     for (partitions, clean, killed) in [(1000, 0.2, 2.0), (10_000, 1.0, 3.0)] {
         let dir = b.fresh("start");
-        let setup = BrokerSetup::new(&dir);
+        let setup = b.setup(&dir);
         let server = Server::broker(&setup);
         for i in 0..partitions / 1000 {
             let name = if i == 0 {
@@ -539,7 +545,7 @@ fn start(b: &Bench) {
 
 fn create(b: &Bench) {
     let dir = b.fresh("create");
-    let server = Server::broker(&BrokerSetup::new(&dir));
+    let server = Server::broker(&b.setup(&dir));
     let mut times = Vec::new();
     for i in 0..b.pairs {
         let began = Instant::now();
