@@ -68,15 +68,15 @@ async fn answer(shard: Rc<Shard>, from: ShardId, id: CallId, call: Call, parked:
             shard.served.borrow_mut().remove(&(from, id));
             reply
         }
-        (call, _) => serve(&shard, call).await,
+        (call, _) => serve(&shard, from, call).await,
     };
     shard.post.send(from, Message::Reply(id, reply)).await;
 }
 
-/// Works on a call and gives its reply.
-pub async fn serve(shard: &Rc<Shard>, call: Call) -> Reply {
+/// Works on a call that shard `from` makes, and gives its reply.
+pub async fn serve(shard: &Rc<Shard>, from: ShardId, call: Call) -> Reply {
     match call {
-        Call::Produce(call) => produce(shard, call).await,
+        Call::Produce(call) => produce(shard, from, call).await,
         Call::Fetch(call) => {
             let parked = shard.purgatory.enter();
             fetch(shard, call, &parked).await
@@ -99,7 +99,11 @@ pub async fn serve(shard: &Rc<Shard>, call: Call) -> Reply {
     }
 }
 
-async fn produce(shard: &Rc<Shard>, call: ProduceCall) -> Reply {
+async fn produce(shard: &Rc<Shard>, from: ShardId, call: ProduceCall) -> Reply {
+    // Where there is no room an append waits in the middle of a call, and what was let in later
+    // could go on before it. Calls come in the order in which a connection's requests did, and
+    // tasks begin in the order in which they were made: whoever waits here first came first.
+    let turn = shard.appending[usize::from(from.0)].acquire(1).await;
     let bytes = call.batches.iter().map(|(_, batch)| batch.len()).sum();
     shard.log.admit(bytes).await;
     let mut outcomes: Vec<ProduceOutcome> = Vec::with_capacity(call.batches.len());
@@ -111,6 +115,7 @@ async fn produce(shard: &Rc<Shard>, call: ProduceCall) -> Reply {
         }
         outcomes.push(outcome);
     }
+    drop(turn);
     drop(call.batches);
     let durability = Durability::of_acks(call.acks).unwrap_or_default();
     if durability != Durability::None {

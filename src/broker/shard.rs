@@ -36,7 +36,7 @@ use crate::metadata::image::Topic;
 use crate::ring::Ring;
 use crate::ring::buf::Budget;
 use crate::ring::mailbox::Post;
-use crate::ring::sync::Event;
+use crate::ring::sync::{Event, Semaphore};
 use crate::wire::batch::Scratch;
 
 /// One shard. Tasks share it by `Rc`; nothing in it is borrowed across an await.
@@ -75,6 +75,9 @@ pub struct Shard {
     pub(crate) calls: Rc<Calls<Reply>>,
     /// Fetches that are served for other shards, with their places in the purgatory.
     pub(crate) served: RefCell<BTreeMap<(ShardId, CallId), u32>>,
+    /// By shard that calls: held while one of its produces is appended. Batches of one connection
+    /// come to a partition in the order of its requests, however long one of them waits for room.
+    pub(crate) appending: Box<[Semaphore]>,
     pub(crate) connections: RefCell<Slab<Rc<Connection>>>,
     pub(crate) acceptors: Acceptors,
     pub(crate) stages: Stages,
@@ -133,7 +136,7 @@ impl Shard {
     /// Asks a shard, possibly this one, and waits for its answer.
     pub async fn call(self: &Rc<Shard>, to: ShardId, call: Call) -> Reply {
         if to == self.id {
-            return Box::pin(serve::serve(self, call)).await;
+            return Box::pin(serve::serve(self, self.id, call)).await;
         }
         let pending = self.calls.open();
         self.post.send(to, Message::Call(pending.id(), call)).await;

@@ -37,7 +37,7 @@ use crate::metadata::Image;
 use crate::metadata::store::{Store, StoreError, StoreOptions};
 use crate::ring::buf::Budget;
 use crate::ring::mailbox::Post;
-use crate::ring::sync::{Event, race};
+use crate::ring::sync::{Event, Semaphore, race};
 use crate::ring::{Listener, Ring};
 
 /// How often shard 0 looks whether it is to stop.
@@ -387,6 +387,7 @@ async fn build(
         post,
         calls: Rc::new(Calls::default()),
         served: RefCell::new(BTreeMap::new()),
+        appending: (0..shards).map(|_| Semaphore::new(1)).collect(),
         connections: RefCell::new(Slab::<Rc<Connection>>::new()),
         acceptors: Acceptors::default(),
         stages: Stages::default(),

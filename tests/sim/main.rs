@@ -6,4 +6,5 @@
 mod broker;
 mod control;
 mod log;
+mod order;
 mod seeds;

@@ -36,16 +36,29 @@ impl Machine {
             "/disk0/log"
         };
         let lanes = ["auto", "off"][rng.index(2)];
-        let overrides = [
-            "node.id=1".to_owned(),
-            "listeners=PLAINTEXT://0.0.0.0:9092".to_owned(),
-            "advertised.listeners=PLAINTEXT://10.0.0.0:9092".to_owned(),
-            format!("log.dirs={dirs}"),
-            format!("corelane.lanes={lanes}"),
-            "corelane.journal.size=4194304".to_owned(),
+        Machine::with(
+            world,
+            &[
+                ("log.dirs", dirs),
+                ("corelane.lanes", lanes),
+                ("corelane.journal.size", "4194304"),
+            ],
+        )
+    }
+
+    /// A machine with these properties.
+    pub fn with(world: &SimWorld, properties: &[(&str, &str)]) -> Machine {
+        let common = [
+            ("node.id", "1"),
+            ("listeners", "PLAINTEXT://0.0.0.0:9092"),
+            ("advertised.listeners", "PLAINTEXT://10.0.0.0:9092"),
         ];
         let inputs = Inputs {
-            overrides: overrides.to_vec(),
+            overrides: common
+                .iter()
+                .chain(properties)
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
             host_name: "broker".to_owned(),
             ..Inputs::default()
         };
@@ -63,8 +76,12 @@ impl Machine {
 
     /// A process with any number of shards.
     pub fn start(&self, world: &SimWorld, rng: &mut Rng) -> ProcessId {
+        self.start_shards(world, rng.between(1, 4) as u16)
+    }
+
+    /// A process with so many shards.
+    pub fn start_shards(&self, world: &SimWorld, shards: u16) -> ProcessId {
         let process = world.process(self.id);
-        let shards = rng.between(1, 4) as u16;
         let rings: Vec<_> = (0..shards)
             .map(|n| world.shard(process, ShardId(n)))
             .collect();
