@@ -1,5 +1,7 @@
 //! Closing connections that are idle or do not take their answers.
 //!
+//! Slow is who takes nothing: as long as the other end acknowledges bytes it may take its time.
+//!
 //! One task looks at all connections now and then, so that a request costs no timer.
 
 use std::rc::Rc;
@@ -26,6 +28,11 @@ pub async fn run(shard: Rc<Shard>) {
         shard.ring.sleep(period).await;
         let now = shard.ring.now();
         for (_, connection) in shard.connections.borrow().iter() {
+            // one send takes as long as the client takes for its whole answer
+            let sending = connection.sending_since.get();
+            if sending.is_some_and(|since| now.since(since) >= period) && connection.takes() {
+                connection.sending_since.set(Some(now));
+            }
             match judge(connection, now, idle, stall) {
                 None => {}
                 Some(Verdict::Idle) => {

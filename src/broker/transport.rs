@@ -57,6 +57,13 @@ impl Transport {
         }
     }
 
+    /// Bytes sent that the other end has taken so far, from any origin.
+    pub fn acknowledged(&self) -> io::Result<u64> {
+        match self {
+            Transport::Plain(socket) => socket.acknowledged(),
+        }
+    }
+
     /// Ends it both ways: whoever waits on it wakes.
     pub fn shutdown(&self) -> io::Result<()> {
         match self {

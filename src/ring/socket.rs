@@ -238,6 +238,12 @@ impl Socket {
         self.0.ring.driver().local_addr(&self.0.descriptor)
     }
 
+    /// Bytes sent that the other end's machine has acknowledged so far, from any origin: only
+    /// differences say something. Does not wait.
+    pub fn acknowledged(&self) -> io::Result<u64> {
+        self.0.ring.driver().acknowledged(&self.0.descriptor)
+    }
+
     /// Ends sending, or with `both` receiving too; whoever waits on the socket wakes.
     pub fn shutdown(&self, both: bool) -> io::Result<()> {
         self.0.ring.driver().shutdown(&self.0.descriptor, both)

@@ -186,6 +186,44 @@ fn a_reader_that_does_not_read_is_cut_and_others_go_on() {
 }
 
 #[test]
+fn a_reader_that_is_slow_but_reads_gets_all_of_a_large_answer() {
+    let (_setup, broker) = started(&[
+        ("corelane.send.stall.ms", "1000"),
+        ("socket.send.buffer.bytes", "65536"),
+    ]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 1, &[]);
+    let value = "x".repeat(900_000);
+    let count = 24;
+    for _ in 0..count {
+        assert_eq!(put(&mut client, "t", 0, &[&value]).0, 0);
+    }
+    let mut fetch = Fetching::new("t", &[(0, 0)]);
+    fetch.max_bytes = 50_000_000;
+    fetch.with(|f| client.send(11, f));
+    // so slowly that the whole answer would take minutes, for much longer than a stall may last
+    let begin = Instant::now();
+    let mut bytes = vec![0; 40_000];
+    let mut got = Vec::new();
+    while begin.elapsed() < Duration::from_millis(4_000) {
+        let n = client.socket.read(&mut bytes).unwrap();
+        assert!(
+            n > 0,
+            "cut after {:?} and {} bytes",
+            begin.elapsed(),
+            got.len()
+        );
+        got.extend_from_slice(&bytes[..n]);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let total = 4 + u32::from_be_bytes(got[..4].try_into().unwrap()) as usize;
+    assert!(total > count * value.len());
+    let mut rest = vec![0; total - got.len()];
+    client.socket.read_exact(&mut rest).unwrap();
+    client.ask(3, &ApiVersionsRequest::default());
+}
+
+#[test]
 fn above_max_connections_clients_wait_for_a_place() {
     let (_setup, broker) = started(&[("max.connections", "2")]);
     let mut one = Client::connect(&broker.address());

@@ -36,6 +36,8 @@ pub struct Connection {
     pub(crate) last_active: Cell<Monotonic>,
     /// When the answer that is being sent last moved on.
     pub(crate) sending_since: Cell<Option<Monotonic>>,
+    /// Bytes that the client had taken when last looked at.
+    taken: Cell<u64>,
     /// Not read before then.
     pub(crate) muted_until: Cell<Option<Monotonic>>,
     /// The fetch session made over it, 0 for none.
@@ -65,6 +67,7 @@ impl Connection {
             working: Cell::new(false),
             last_active: Cell::new(now),
             sending_since: Cell::new(None),
+            taken: Cell::new(0),
             muted_until: Cell::new(None),
             session: Cell::new(0),
             closing: Cell::new(None),
@@ -90,6 +93,15 @@ impl Connection {
     /// A request of it is not answered yet.
     pub fn in_flight(&self) -> bool {
         self.working.get() || !self.outbox.is_empty()
+    }
+
+    /// The client took something of what is being sent since this was last asked.
+    pub(crate) fn takes(&self) -> bool {
+        let taken = match &*self.transport.borrow() {
+            Some(transport) => transport.acknowledged().unwrap_or(0),
+            None => 0,
+        };
+        self.taken.replace(taken) != taken
     }
 
     /// Ends it: whoever reads or writes its socket wakes.

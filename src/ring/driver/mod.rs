@@ -247,6 +247,9 @@ pub trait Driver {
     fn local_addr(&self, socket: &Descriptor) -> io::Result<SocketAddr>;
     /// The address of the other end.
     fn peer_addr(&self, socket: &Descriptor) -> io::Result<SocketAddr>;
+    /// Bytes sent that the other end has acknowledged so far, from any origin: only differences
+    /// say something.
+    fn acknowledged(&self, socket: &Descriptor) -> io::Result<u64>;
     /// Sets TCP_NODELAY, and buffer sizes where given.
     fn tune_socket(
         &self,

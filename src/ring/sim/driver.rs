@@ -264,6 +264,16 @@ impl Driver for SimDriver {
         })
     }
 
+    fn acknowledged(&self, socket: &Descriptor) -> io::Result<u64> {
+        self.look(|s| {
+            let sock = s.sock(socket.raw())?;
+            match s.stream(sock) {
+                Some(stream) => Ok(stream.arrived),
+                None => Err(errno(libc::ENOTCONN)),
+            }
+        })
+    }
+
     fn tune_socket(
         &self,
         socket: &Descriptor,

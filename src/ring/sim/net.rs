@@ -434,6 +434,7 @@ impl State {
         let mut broken = false;
         if let Segment::Data(bytes) = &segment {
             s.out_bytes -= bytes.len();
+            s.arrived += bytes.len() as u64;
             if let Some(left) = &mut s.reset_after {
                 broken = bytes.len() as u64 >= *left;
                 *left = left.saturating_sub(bytes.len() as u64);

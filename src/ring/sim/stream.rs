@@ -23,6 +23,8 @@ pub(super) struct Stream {
     pub(super) inbox: VecDeque<u8>,
     pub(super) out: VecDeque<Segment>,
     pub(super) out_bytes: usize,
+    /// Bytes that reached the other end.
+    pub(super) arrived: u64,
     /// When the last segment sent arrives.
     pub(super) last_arrival: u64,
     pub(super) send_buffer: usize,
@@ -78,6 +80,7 @@ impl Stream {
             inbox: VecDeque::new(),
             out: VecDeque::new(),
             out_bytes: 0,
+            arrived: 0,
             last_arrival: 0,
             send_buffer: buffers.0,
             recv_buffer: buffers.1,

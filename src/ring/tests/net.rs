@@ -58,6 +58,20 @@ fn what_is_sent_arrives_and_a_half_closed_connection_still_answers() {
 }
 
 #[test]
+fn what_the_other_end_took_is_counted() {
+    on_ring(|ring| async move {
+        let (client, server) = pair(&ring).await;
+        let before = client.acknowledged().unwrap();
+        client.send(chain(&[&pattern(100_000)])).await.unwrap();
+        client.shutdown(false).unwrap();
+        assert_eq!(drain(&ring, &server).await.len(), 100_000);
+        while client.acknowledged().unwrap() - before < 100_000 {
+            ring.yield_now().await;
+        }
+    });
+}
+
+#[test]
 fn both_address_families_listen_and_the_unspecified_ipv6_address_takes_ipv4_too() {
     on_ring(|ring| async move {
         let listener = match ring.listen("[::]:0".parse().unwrap(), 8) {

@@ -432,6 +432,10 @@ impl Driver for UringDriver {
         net::peer_addr(socket.raw())
     }
 
+    fn acknowledged(&self, socket: &Descriptor) -> io::Result<u64> {
+        net::acknowledged(socket.raw())
+    }
+
     fn tune_socket(
         &self,
         socket: &Descriptor,

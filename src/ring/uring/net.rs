@@ -163,6 +163,29 @@ pub(super) fn peer_addr(fd: RawFd) -> io::Result<SocketAddr> {
     name(fd, libc::getpeername)
 }
 
+/// Where `tcpi_bytes_acked` stands in `struct tcp_info` (linux/tcp.h, Linux 4.1; libc's own
+/// struct ends before it).
+const BYTES_ACKED: usize = 120;
+
+pub(super) fn acknowledged(fd: RawFd) -> io::Result<u64> {
+    let mut info = [0u8; BYTES_ACKED + size_of::<u64>()];
+    let mut len = info.len() as libc::socklen_t;
+    // SAFETY: memory and length live through the call, and the kernel writes at most so much.
+    let result = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    check(result)?;
+    let mut acked = [0; size_of::<u64>()];
+    acked.copy_from_slice(&info[BYTES_ACKED..]);
+    Ok(u64::from_ne_bytes(acked))
+}
+
 pub(super) fn tune(fd: RawFd, send: Option<usize>, recv: Option<usize>) -> io::Result<()> {
     set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
     for (name, bytes) in [(libc::SO_SNDBUF, send), (libc::SO_RCVBUF, recv)] {
