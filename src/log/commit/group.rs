@@ -11,7 +11,7 @@ use crate::log::journal::entry::{
     EntryHeader, EntryKind, HEADER_BYTES, ITEM_BYTES, Item, entry_bytes,
 };
 use crate::log::segment::Place;
-use crate::ring::buf::{Buf, BufMut};
+use crate::ring::buf::{Buf, BufMut, copy_streaming};
 
 /// The first buffer of a group; each further one is twice as large as the one before.
 const FIRST_BUFFER_BYTES: usize = 64 << 10;
@@ -155,7 +155,7 @@ impl Group {
             if self.used < end {
                 let at = self.used - start;
                 let n = bytes.len().min(end - self.used);
-                buffer[at..at + n].copy_from_slice(&bytes[..n]);
+                copy_streaming(&mut buffer[at..at + n], &bytes[..n]);
                 self.used += n;
                 bytes = &bytes[n..];
             }

@@ -262,10 +262,8 @@ impl Tail {
     /// them ends (`from` without any), and their memory in bytes.
     pub fn full_chunks(&self, from: u64, to: u64) -> (u64, usize) {
         let (mut end, mut bytes) = (from, 0);
-        for chunk in &self.chunks {
-            if chunk.end() <= from {
-                continue;
-            }
+        let first = self.chunks.partition_point(|chunk| chunk.end() <= from);
+        for chunk in self.chunks.range(first..) {
             if chunk.buf.remaining() > 0 || chunk.end() > to {
                 break;
             }

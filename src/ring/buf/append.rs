@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 
 use super::arena::Block;
 use super::shared::Buf;
+use super::stream::copy_streaming;
 use super::unique::BufMut;
 
 /// One writer, many readers: what was appended never changes, so ranges of it can be shared and be
@@ -65,15 +66,13 @@ impl AppendBuf {
     /// Appends as much as fits; answers how many bytes it took.
     pub fn append(&mut self, bytes: &[u8]) -> usize {
         let taken = bytes.len().min(self.remaining());
-        // SAFETY: behind `len`, where no shared range reaches, and within the capacity; the
-        // memory is ours, so `bytes` cannot be it: a shared range ends at `len`.
-        unsafe {
-            std::ptr::copy_nonoverlapping(
-                bytes.as_ptr(),
-                self.block().ptr.add(self.len).as_ptr(),
-                taken,
-            );
-        }
+        // SAFETY: behind `len`, where no shared range reaches, and within the capacity: nobody else
+        // reads or writes there.
+        let free = unsafe {
+            let free = self.block().ptr.add(self.len).as_ptr();
+            std::slice::from_raw_parts_mut(free, taken)
+        };
+        copy_streaming(free, &bytes[..taken]);
         self.len += taken;
         taken
     }

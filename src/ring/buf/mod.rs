@@ -8,9 +8,11 @@ mod append;
 mod arena;
 mod buddy;
 mod shared;
+mod stream;
 mod unique;
 
 pub use append::AppendBuf;
 pub use arena::{Arena, Budget, Grant};
 pub use shared::Buf;
+pub use stream::copy_streaming;
 pub use unique::BufMut;
