@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::machine;
+
 /// Where frames come from and where answers go.
 pub trait Traffic {
     /// The next frame of a connection, length included.
@@ -37,8 +39,16 @@ pub struct Plan {
     pub connections: usize,
     pub pace: Pace,
     pub warmup: Duration,
+    /// The warm-up goes on as long as this process takes more memory, [`LONGEST_WARMUP`] at most:
+    /// pages that are touched for the first time are no cost of a server that runs on.
+    pub until_steady: Option<u32>,
     pub run: Duration,
 }
+
+const LONGEST_WARMUP: Duration = Duration::from_secs(60);
+/// How often the memory is looked at, and how much more of it is still steady.
+const STEADY_TIME: Duration = Duration::from_millis(500);
+const STEADY_MIB: f64 = 4.0;
 
 /// What came of it, warm-up left out.
 pub struct Outcome {
@@ -120,8 +130,8 @@ pub fn run(
     };
     let mut scratch = vec![0u8; 256 * 1024];
     let began = Instant::now();
-    let measured_from = began + plan.warmup;
-    let ends = measured_from + plan.run;
+    let mut measured_from = began + plan.warmup;
+    let mut resident = 0.0;
     let mut measuring = false;
     let mut scheduled = 0u64;
     let mut turn = 0usize;
@@ -129,9 +139,17 @@ pub fn run(
     loop {
         let now = Instant::now();
         if !measuring && now >= measured_from {
-            measuring = true;
-            start();
+            let before = resident;
+            resident = plan.until_steady.map_or(0.0, machine::resident_mib);
+            if resident > before + STEADY_MIB && now - began < LONGEST_WARMUP {
+                measured_from = now + STEADY_TIME;
+            } else {
+                measuring = true;
+                measured_from = now;
+                start();
+            }
         }
+        let ends = measured_from + plan.run;
         if now >= ends {
             end();
             outcome.elapsed = now - measured_from;

@@ -4,9 +4,9 @@
 //! account; the broker is pinned to core 0, the load to core 1, both ends of every connection use
 //! cubic. Floors are the programs of `benches/floor`. The data directory must lie on a file system
 //! with a journal for the figures to mean something: name one with `--dir`. `--set KEY=VALUE` sets a
-//! property of every broker. Pages that the process touches for the first time cost a virtual machine
-//! some 0.6 CPU-s/GB until its cache of recent pages is full: a small `corelane.memory.bytes` with a
-//! long run leaves them out.
+//! property of every broker. Memory that a process touches for the first time costs a virtual machine
+//! 0.1 to 2 CPU-s/GB, whoever touches it, so bulk produce is measured once the broker's cache of
+//! recent records is full.
 #![allow(clippy::disallowed_methods, missing_docs)]
 
 mod kafka;

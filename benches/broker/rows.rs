@@ -85,6 +85,7 @@ impl Bench {
             connections,
             pace,
             warmup: Duration::from_secs_f64((self.seconds / 3.0).max(0.5)),
+            until_steady: None,
             run: Duration::from_secs_f64(self.seconds),
         }
     }
@@ -172,6 +173,10 @@ fn produce(b: &Bench, name: &str, records: usize, at_most: f64) {
             let dir = b.fresh("produce");
             let server = Server::broker(&b.setup(&dir).set(JOURNAL));
             kafka::create_topics(server.addr, &[(kafka::TOPIC, 4)]).expect("topic");
+            let plan = Plan {
+                until_steady: Some(server.pid()),
+                ..plan
+            };
             let m = b.measure(&server, plan, &mut Produce::spread(&batch, connections, 4));
             rate.set((m.mb_per_s(), rate.get().1));
             process.set((m.process_per_gb(), process.get().1));
