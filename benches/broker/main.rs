@@ -64,6 +64,7 @@ fn main() {
     for (name, row) in rows::ALL {
         if names.is_empty() || names.iter().any(|n| name.starts_with(n.as_str())) {
             row(&bench);
+            bench.clean();
         }
     }
 }

@@ -35,6 +35,8 @@ pub const ALL: &[(&str, Row)] = &[
 ];
 
 const KIB: usize = 1024;
+/// Names of directories begin with it.
+const PREFIX: &str = "corelane-bench-";
 const JOURNAL: &str = "corelane.journal.size=1073741824";
 
 struct Measured {
@@ -72,9 +74,18 @@ impl Bench {
             .fold(BrokerSetup::new(dir), |setup, setting| setup.set(setting))
     }
 
+    /// Removes what the rows left: they write more than a small disk holds together.
+    pub fn clean(&self) {
+        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
     /// A fresh directory for one server.
     fn fresh(&self, name: &str) -> PathBuf {
-        let dir = self.dir.join(format!("corelane-bench-{name}"));
+        let dir = self.dir.join(format!("{PREFIX}{name}"));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).expect("the data directory can be made");
         dir
