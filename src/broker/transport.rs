@@ -50,6 +50,13 @@ impl Transport {
         }
     }
 
+    /// Begins or ends an answer that is sent in several pieces.
+    pub fn hold(&self, on: bool) -> io::Result<()> {
+        match self {
+            Transport::Plain(socket) => socket.hold(on),
+        }
+    }
+
     /// Sends a range of a file; answers how many bytes went, fewer only at the end of the file.
     pub async fn send_file(&self, file: &File, offset: u64, len: u64) -> io::Result<u64> {
         match self {

@@ -269,6 +269,12 @@ impl File {
         driver.read_now(&self.0.descriptor, buf, offset)
     }
 
+    /// Reads at once what the page cache holds; `None` where the disk would have to be waited for.
+    pub fn read_cached(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        let driver = self.0.ring.driver();
+        driver.read_cached(&self.0.descriptor, buf, offset)
+    }
+
     /// Writes all through the page cache, at once. Not durable. Never while direct writes to the
     /// same file are in flight.
     pub fn write_now(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

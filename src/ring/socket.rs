@@ -14,7 +14,7 @@ use super::file::File;
 
 /// Bytes of a file that one direct send takes: what a socket takes at once, and short enough for
 /// the other tasks of the shard.
-const SEND_FILE_BYTES: u64 = 256 * 1024;
+const SEND_FILE_BYTES: u64 = 512 * 1024;
 /// Bytes of a file that one cold read takes.
 const SPLICE_BYTES: u64 = 1024 * 1024;
 /// Direct sends in a row before other tasks run.
@@ -162,6 +162,12 @@ impl Socket {
             chain = back;
         }
         Ok(())
+    }
+
+    /// Holds back what is sent next until it fills whole segments, so that an answer of several
+    /// pieces does not leave in as many packets; or lets go of what was held back.
+    pub fn hold(&self, on: bool) -> io::Result<()> {
+        self.0.ring.driver().hold(&self.0.descriptor, on)
     }
 
     /// Sends a range of a file without copying it; answers how many bytes went, which are fewer

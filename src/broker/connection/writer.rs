@@ -174,7 +174,19 @@ pub async fn send(
     transport: &Transport,
     response: &mut Response,
 ) -> Result<(), CloseReason> {
-    let sent = send_pieces(shard, connection, transport, response).await;
+    // memory alone leaves in one piece anyway
+    let hold = response.pieces.len() > 1
+        && response
+            .pieces
+            .iter()
+            .any(|piece| matches!(piece, Part::File { .. }));
+    if hold {
+        transport.hold(true)?;
+    }
+    let mut sent = send_pieces(shard, connection, transport, response).await;
+    if hold && sent.is_ok() {
+        sent = transport.hold(false).map_err(CloseReason::from);
+    }
     connection.sending_since.set(None);
     sent
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::base::ids::Offset;
+use crate::base::limits::PAGE_BYTES;
 use crate::log::format::names::Kind;
 use crate::log::partition::Partition;
 use crate::log::partition::error::{LogError, ReadError};
@@ -31,6 +32,8 @@ pub(super) struct Walk {
     position: u64,
     end: u64,
     step: usize,
+    /// The next header probably is the only one in a whole step.
+    sparse: bool,
 }
 
 impl Walk {
@@ -44,7 +47,14 @@ impl Walk {
             position,
             end,
             step,
+            sparse: false,
         }
+    }
+
+    /// Where a single header is looked for first.
+    fn begins_sparse(mut self) -> Walk {
+        self.sparse = true;
+        self
     }
 
     /// Where the next header stands.
@@ -63,7 +73,8 @@ impl Walk {
         }
         let skip = self.position - self.at;
         if skip + HEADER_BYTES as u64 > self.window.len() as u64 {
-            let len = self.step.min((self.end - self.position) as usize);
+            let step = if self.sparse { PAGE_BYTES } else { self.step };
+            let len = step.min((self.end - self.position) as usize);
             self.window = partition
                 .read_window(&self.file, self.base, self.position, len)
                 .await?;
@@ -79,6 +90,7 @@ impl Walk {
             return Ok(None);
         }
         self.position = next;
+        self.sparse = header.len as usize >= self.step;
         Ok(Some((position, header)))
     }
 }
@@ -146,8 +158,29 @@ impl Partition {
             };
             let start = index.floor(offset);
             if start < boundary.position {
+                // Large batches have an entry each: then the next one names the wanted batch.
+                if let Some(entry) = index.entry_after(offset)
+                    && u64::from(entry.position) > start + WINDOW_BYTES as u64
+                    && u64::from(entry.position) < boundary.position
+                {
+                    let at = u64::from(entry.position);
+                    let walk = Walk::new(file.clone(), base, at, boundary.position, WINDOW_BYTES);
+                    let found = walk.begins_sparse().next(self).await?;
+                    if let Some((position, header)) = found
+                        && header.base_offset <= offset
+                        && header.last_offset() == base.plus(entry.relative_offset.into())
+                    {
+                        return Ok(Some(Found {
+                            segment: base,
+                            position,
+                            header,
+                            index,
+                        }));
+                    }
+                }
                 let mut walk =
-                    Walk::new(file.clone(), base, start, boundary.position, WINDOW_BYTES);
+                    Walk::new(file.clone(), base, start, boundary.position, WINDOW_BYTES)
+                        .begins_sparse();
                 let mut first = true;
                 while let Some((position, header)) = walk.next(self).await? {
                     // the index is a hint: the batch that it names must stand there
@@ -376,7 +409,10 @@ impl Partition {
     }
 
     async fn read_range(&self, file: &File, position: u64, len: usize) -> io::Result<Buf> {
-        let buf = self.context.ring.arena().alloc(len).await;
+        let mut buf = self.context.ring.arena().alloc(len).await;
+        if let Some(read) = file.read_cached(&mut buf[..len], position)? {
+            return Ok(buf.freeze(0..read));
+        }
         let (read, buf) = file.read_at(buf, 0, len, position).await;
         Ok(buf.freeze(0..read?))
     }

@@ -167,6 +167,15 @@ impl SparseIndex {
         self.offsets.get(..above)?.last().copied()
     }
 
+    /// The first entry whose batch ends behind `offset`; that batch may also begin behind it.
+    pub fn entry_after(&self, offset: Offset) -> Option<offset_index::Entry> {
+        let relative = offset.0 - self.base.0;
+        let above = self
+            .offsets
+            .partition_point(|entry| i64::from(entry.relative_offset) <= relative);
+        self.offsets.get(above).copied()
+    }
+
     /// The largest start of a batch that is known in `(above, at_most]`.
     pub fn boundary(&self, above: u64, at_most: u64) -> Option<u64> {
         let after = self

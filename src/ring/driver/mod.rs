@@ -267,6 +267,9 @@ pub trait Driver {
         offset: u64,
         len: usize,
     ) -> io::Result<usize>;
+    /// Holds back what is sent until it fills whole segments, or lets go of what was held back
+    /// (TCP_CORK).
+    fn hold(&self, socket: &Descriptor, on: bool) -> io::Result<()>;
     /// Whether a range is in the page cache.
     fn residency(&self, file: &Descriptor, offset: u64, len: u64) -> Residency;
 
@@ -280,6 +283,13 @@ pub trait Driver {
     fn set_len(&self, file: &Descriptor, len: u64) -> io::Result<()>;
     /// Reads through the page cache, at once; ends short only at the end of the file.
     fn read_now(&self, file: &Descriptor, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// As [`Driver::read_now`] if that needs no disk; `None` where it would wait for one.
+    fn read_cached(
+        &self,
+        file: &Descriptor,
+        buf: &mut [u8],
+        offset: u64,
+    ) -> io::Result<Option<usize>>;
     /// Writes all through the page cache, at once. Not durable.
     fn write_now(&self, file: &Descriptor, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes a directory and those above it.

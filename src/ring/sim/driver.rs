@@ -304,6 +304,10 @@ impl Driver for SimDriver {
         self.change(|s| s.send_file(socket.raw(), file.raw(), offset, len))
     }
 
+    fn hold(&self, _socket: &Descriptor, _on: bool) -> io::Result<()> {
+        Ok(())
+    }
+
     fn residency(&self, _file: &Descriptor, _offset: u64, _len: u64) -> Residency {
         self.shared.with(|s| {
             let cold = s.options.disk.cold_chance;
@@ -373,6 +377,18 @@ impl Driver for SimDriver {
             }
             Ok(s.fs(place).file(place.ino)?.content.read(offset, buf))
         })
+    }
+
+    fn read_cached(
+        &self,
+        file: &Descriptor,
+        buf: &mut [u8],
+        offset: u64,
+    ) -> io::Result<Option<usize>> {
+        match self.residency(file, offset, buf.len() as u64) {
+            Residency::Resident => self.read_now(file, buf, offset).map(Some),
+            _ => Ok(None),
+        }
     }
 
     fn write_now(&self, file: &Descriptor, bytes: &[u8], offset: u64) -> io::Result<()> {

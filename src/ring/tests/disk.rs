@@ -49,6 +49,11 @@ fn direct_pages_come_back_and_buffered_reads_see_them() {
         let mut small = [0; 100];
         assert_eq!(file.read_now(&mut small, 8192 + 50).unwrap(), 100);
         assert_eq!(small, bytes[50..150]);
+        // it is in the page cache now
+        let cached = file.read_cached(&mut small, 8192 + 50).unwrap();
+        assert!(cached.is_none_or(|n| n == 100));
+        assert_eq!(small, bytes[50..150]);
+        assert_eq!(file.read_cached(&mut small, 1 << 30).unwrap(), None);
         // A partial page at its exact length, then the same page directly again.
         file.write_now(&bytes[..10], 7 * 4096).unwrap();
         assert_eq!(file.len().unwrap(), 7 * 4096 + 10);

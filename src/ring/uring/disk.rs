@@ -126,6 +126,25 @@ pub(super) fn read_now(fd: RawFd, buf: &mut [u8], offset: u64) -> io::Result<usi
     Ok(read)
 }
 
+/// What the page cache has at once; `None` if that is not all, and not because the file ends.
+pub(super) fn read_cached(fd: RawFd, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+    let part = libc::iovec {
+        iov_base: buf.as_mut_ptr().cast(),
+        iov_len: buf.len(),
+    };
+    // SAFETY: the one part is the slice, which is valid for its length.
+    let n = unsafe { libc::preadv2(fd, &raw const part, 1, offset as i64, libc::RWF_NOWAIT) };
+    match usize::try_from(n) {
+        Ok(n) => Ok((n == buf.len()).then_some(n)),
+        Err(_) => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            // a file system that cannot tell
+            error if error.kind() == io::ErrorKind::Unsupported => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
 pub(super) fn write_now(fd: RawFd, bytes: &[u8], offset: u64) -> io::Result<()> {
     let mut written = 0;
     while written < bytes.len() {

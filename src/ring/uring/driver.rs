@@ -459,6 +459,10 @@ impl Driver for UringDriver {
         net::send_file(socket.raw(), file.cached()?, offset, len)
     }
 
+    fn hold(&self, socket: &Descriptor, on: bool) -> io::Result<()> {
+        net::hold(socket.raw(), on)
+    }
+
     fn residency(&self, file: &Descriptor, offset: u64, len: u64) -> Residency {
         disk::residency(file.raw(), offset, len, &self.no_cachestat)
     }
@@ -482,6 +486,15 @@ impl Driver for UringDriver {
 
     fn read_now(&self, file: &Descriptor, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         disk::read_now(file.cached()?, buf, offset)
+    }
+
+    fn read_cached(
+        &self,
+        file: &Descriptor,
+        buf: &mut [u8],
+        offset: u64,
+    ) -> io::Result<Option<usize>> {
+        disk::read_cached(file.cached()?, buf, offset)
     }
 
     fn write_now(&self, file: &Descriptor, bytes: &[u8], offset: u64) -> io::Result<()> {
