@@ -125,7 +125,8 @@ const FOUND: &[u64] = &[20, 55];
 /// 16, 20: a stray's facts were settled onto the files of a newer topic of its name.
 const FOUND_WITH_ERRORS: &[u64] = &[16, 20];
 /// 4: a partition that a power cut made unknown was made anew over its old segments.
-const FOUND_UNDER_INTERVAL: &[u64] = &[4];
+/// 6: the deleted partition's files were taken for those of the new one of its name.
+const FOUND_UNDER_INTERVAL: &[u64] = &[4, 6];
 
 #[test]
 fn acked_and_seen_records_survive_kills_and_power_cuts() {

@@ -10,12 +10,13 @@ use smallvec::SmallVec;
 use crate::base::ids::Offset;
 use crate::base::limits::PAGE_BYTES;
 use crate::log::format::names::Kind;
+use crate::log::format::partition_metadata;
 use crate::log::partition::Partition;
 use crate::log::partition::error::LogError;
 use crate::log::partition::segment::page_floor;
 use crate::log::segment::{Access, Place};
 use crate::ring::File;
-use crate::ring::driver::Chain;
+use crate::ring::driver::{Chain, OpenOptions};
 
 /// Space is reserved in steps that double from here ...
 const ALLOCATE_MIN: u64 = 64 << 10;
@@ -271,7 +272,17 @@ impl Partition {
         if std::mem::take(&mut state.new_names) {
             dirty.dir = Some(self.dir());
         }
+        let new_metadata = std::mem::take(&mut state.new_metadata);
         drop(state);
+        if new_metadata {
+            // whose the directory is must be known as long as it has its name: a power cut may
+            // take the renaming of a deleted one back
+            let path = self.dir().join(partition_metadata::FILE_NAME);
+            let file = self.context.ring.open(&path, OpenOptions::default());
+            dirty
+                .files
+                .push(file.map_err(|source| LogError::Io { path, source })?);
+        }
         for base in bases {
             // the one that was written, if it is still open: it hears of errors
             let files = &self.context.files;

@@ -55,6 +55,7 @@ impl Partition {
         let jitter = ring.random();
         state.segments = VecDeque::from([Segment::begin(Offset(0), ring.wall().0, jitter)]);
         state.new_names = true;
+        state.new_metadata = true;
         drop(state);
         Ok(partition)
     }
@@ -156,6 +157,7 @@ impl Partition {
                 next: None,
                 cuts: 0,
                 new_names: false,
+                new_metadata: false,
             }),
         })
     }

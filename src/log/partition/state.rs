@@ -85,6 +85,8 @@ pub(super) struct State {
     pub(super) cuts: u64,
     /// Directory entries that no flush covers yet.
     pub(super) new_names: bool,
+    /// Nor `partition.metadata`.
+    pub(super) new_metadata: bool,
 }
 
 impl State {

@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use super::error::OpenError;
-use crate::base::ids::Offset;
+use super::settle::owner;
+use crate::base::ids::{Offset, TopicId};
 use crate::log::format::names::{self, Kind};
 use crate::log::partition::Recovering;
 use crate::log::segment::{BatchHeader, HEADER_BYTES, Place};
@@ -13,14 +14,17 @@ use crate::ring::driver::OpenOptions;
 use crate::ring::{File, Ring};
 use crate::wire::batch::BatchView;
 
-/// Walks a partition's files and makes `state` what they hold. Answers where the log was cut, if
-/// the table or the files said more than is whole.
+/// Walks the files of a partition of `topic` and makes `state` what they hold. Answers where the
+/// log was cut, if the table or the files said more than is whole. A directory that says it is
+/// another topic's holds nothing of this one: the power cut took the deletion of its name back.
 pub(super) fn walk(
     ring: &Ring,
     dir: &Path,
+    topic: TopicId,
     state: &mut Recovering,
 ) -> Result<Option<Place>, OpenError> {
-    let entries = match ring.exists(dir) {
+    let others = owner(ring, dir).is_some_and(|owner| owner != topic);
+    let entries = match ring.exists(dir) && !others {
         true => ring.read_dir(dir).map_err(OpenError::io(dir))?,
         false => Vec::new(),
     };
