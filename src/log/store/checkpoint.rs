@@ -6,15 +6,26 @@ use std::rc::Rc;
 use crate::base::ids::Offset;
 use crate::base::limits::PAGE_BYTES;
 use crate::log::commit::space::SlotId;
-use crate::log::journal::properties::table_file;
 use crate::log::journal::superblock::{JournalKind, TableRef};
 use crate::log::journal::table::BlockBuilder;
 use crate::log::partition::Partition;
 use crate::log::store::appends::touch;
 use crate::log::store::bypass::carry;
-use crate::log::store::drains::{DRAINS, DrainError, flush_failed, for_each, unless_gone};
+use crate::log::store::drains::{DRAINS, DrainError, for_each, unless_gone};
 use crate::log::store::journal::{Journal, State};
-use crate::ring::driver::OpenOptions;
+use crate::log::store::table::{Mark, gone_into};
+
+/// The state of all that changed, at one moment.
+struct Picture {
+    /// The newest entry that it covers.
+    captured: u64,
+    /// Batches that it covers and that are not durable yet.
+    waits: Vec<(Rc<Partition>, Offset)>,
+    block: Option<BlockBuilder>,
+    /// Where the block goes.
+    part: TableRef,
+    unnamed: Mark,
+}
 
 /// A tail that was carried so often unchanged is settled.
 const CARRIES: u32 = 2;
@@ -144,19 +155,13 @@ impl Journal {
 
     /// Table, then superblock, then the ring's space, whose bytes it answers.
     async fn publish(self: &Rc<Self>) -> Result<u64, DrainError> {
-        let (captured, waits, block, part) = self.picture().await;
-        let table = match block {
-            Some(block) => match self.write_table(block, part).await {
-                Ok(table) => table,
-                Err(error) => {
-                    self.untable();
-                    return Err(error);
-                }
-            },
+        let picture = self.picture().await;
+        let table = match picture.block {
+            Some(block) => self.write_table(block, picture.part).await?,
             None => self.state.borrow().table,
         };
         // the table says nothing of batches that are not durable
-        for (partition, end) in waits {
+        for (partition, end) in picture.waits {
             partition.until_durable(end).await;
             if partition.is_gone() && self.directory.is_offline() {
                 return Err(self.directory.offline_error().into());
@@ -173,7 +178,7 @@ impl Journal {
         }
         let (first, superblock) = {
             let state = self.state.borrow();
-            let first = state.space.first_needed(captured, state.durable);
+            let first = state.space.first_needed(picture.captured, state.durable);
             let mut superblock = state.superblock.clone();
             superblock.position = first.position;
             superblock.sequence = first.sequence;
@@ -189,6 +194,7 @@ impl Journal {
         state.table = table;
         state.space.free_before(first.sequence);
         state.last_checkpoint = self.ring.now();
+        state.unnamed.tabled(picture.unnamed);
         let freed = before - state.space.used().min(before);
         drop(state);
         self.progress.notify_all();
@@ -196,14 +202,7 @@ impl Journal {
     }
 
     /// The state of all that changed, at one moment at which no bypass is half way.
-    async fn picture(
-        &self,
-    ) -> (
-        u64,
-        Vec<(Rc<Partition>, Offset)>,
-        Option<BlockBuilder>,
-        TableRef,
-    ) {
+    async fn picture(&self) -> Picture {
         self.state.borrow_mut().holding = true;
         loop {
             let wait = self.progress.wait();
@@ -238,18 +237,7 @@ impl Journal {
                 waits.push((slot.partition.clone(), facts.end()));
             }
         }
-        state.gone.append(&mut state.dropped);
-        let gone = match full {
-            true => state.gone.clone(),
-            false => state.gone.split_off(state.gone_tabled),
-        };
-        for (key, generation) in &gone {
-            block.push(*key, *generation, "", None, None);
-        }
-        if !full {
-            state.gone.extend(gone);
-        }
-        state.gone_tabled = state.gone.len();
+        gone_into(state, full, &mut block);
         let part = match full {
             true => TableRef {
                 file: state.table.file ^ 1,
@@ -258,53 +246,14 @@ impl Journal {
             },
             false => state.table,
         };
-        let block = (!block.is_empty()).then_some(block);
         self.progress.notify_all();
-        (captured, waits, block, part)
-    }
-
-    /// The table that should have said what changed was not written: the next one says it.
-    fn untable(&self) {
-        let mut state = self.state.borrow_mut();
-        for slot in state.slots.iter_mut().flatten() {
-            slot.changed |= slot.tabled;
+        Picture {
+            captured,
+            waits,
+            block: (!block.is_empty()).then_some(block),
+            part,
+            unnamed: state.unnamed.mark(),
         }
-        state.gone_tabled = 0;
-    }
-
-    async fn write_table(
-        &self,
-        block: BlockBuilder,
-        part: TableRef,
-    ) -> Result<TableRef, DrainError> {
-        let (bytes, crc) = block.finish(self.id, self.directory.incarnation(), false, part.crc);
-        let path = self.directory.path().join(table_file(self.id, part.file));
-        let fresh = !self.ring.exists(&path);
-        let file = self.ring.open(
-            &path,
-            OpenOptions {
-                write: true,
-                create: true,
-                truncate: part.len == 0,
-                ..OpenOptions::default()
-            },
-        )?;
-        file.write_now(&bytes, part.len)?;
-        file.sync_all().await.map_err(flush_failed)?;
-        self.counts.flush();
-        if fresh {
-            let named = self.ring.sync_dir(self.directory.path()).await;
-            named.map_err(flush_failed)?;
-        }
-        self.counts.checkpoint(bytes.len() as u64);
-        if part.len == 0 {
-            self.state.borrow_mut().table_full = bytes.len() as u64;
-        }
-        Ok(TableRef {
-            file: part.file,
-            len: part.len + bytes.len() as u64,
-            crc,
-        })
     }
 
     /// Removes directories of deleted partitions that no journal bytes belong to any more.

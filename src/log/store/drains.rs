@@ -63,6 +63,8 @@ enum Next {
     Stop,
     /// Free the oldest part of the ring; with true settle everything.
     Checkpoint(bool),
+    /// Somebody waits until what was made and deleted is durable.
+    Names,
     Drain,
     Seal,
     Wait(Option<Duration>),
@@ -90,6 +92,7 @@ impl Journal {
                     Ok(())
                 }
                 Next::Drain => self.drain_ready().await,
+                Next::Names => self.table_names().await,
                 Next::Checkpoint(all) => self.checkpoint(all).await,
             };
             match done {
@@ -117,6 +120,9 @@ impl Journal {
         let state = self.state.borrow();
         if state.stopping || self.directory.is_offline() {
             return Next::Stop;
+        }
+        if state.unnamed.is_wanted() {
+            return Next::Names;
         }
         let (used, capacity) = (state.space.used(), state.space.capacity());
         let idle = self.ring.now().since(state.last_append);

@@ -23,6 +23,7 @@ use crate::log::store::config::{JournalSize, LogConfig};
 use crate::log::store::counts::Counts;
 use crate::log::store::directory::{Directory, FreeJournal};
 use crate::log::store::slot::Slot;
+use crate::log::store::table::Unnamed;
 use crate::ring::buf::{Buf, BufMut};
 use crate::ring::driver::{Chain, OpenOptions};
 use crate::ring::sync::Event;
@@ -90,6 +91,8 @@ pub(crate) struct State {
     /// All partitions deleted in this run, and how many of them the table has.
     pub gone: Vec<(PartitionKey, u32)>,
     pub gone_tabled: usize,
+    /// Partitions made and deleted that a power cut would undo.
+    pub unnamed: Unnamed,
     /// Directories of deleted partitions, with the sequence after which they may go.
     pub doomed: Vec<(u64, PathBuf)>,
     /// Partitions with enough whole pages to drain.
@@ -223,6 +226,7 @@ impl Journal {
                 dropped: Vec::new(),
                 gone: Vec::new(),
                 gone_tabled: 0,
+                unnamed: Unnamed::default(),
                 doomed: Vec::new(),
                 ready: VecDeque::new(),
                 dirty: Vec::new(),

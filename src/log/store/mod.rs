@@ -12,6 +12,7 @@ mod journal;
 mod shard;
 mod slot;
 mod stop;
+mod table;
 mod ticket;
 mod waits;
 

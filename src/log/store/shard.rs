@@ -279,10 +279,14 @@ impl LogStore {
     ) -> Result<Vec<Rc<Partition>>, StoreError> {
         let mut made = Vec::with_capacity(many.len());
         let mut tickets: Vec<Ticket> = Vec::new();
+        let mut unnamed: Vec<Rc<Journal>> = Vec::new();
         let turn = self.creating.acquire(1).await;
         for new in many {
             let there = self.homes.borrow().get(&new.key).cloned();
             if let Some(there) = there {
+                if there.journal.state.borrow().unnamed.has(there.slot) {
+                    unnamed.push(there.journal);
+                }
                 tickets.push(there.made);
                 made.push(there.partition);
                 continue;
@@ -302,6 +306,7 @@ impl LogStore {
             let partition = Partition::create(&self.context, spec)?;
             let slot = add_slot(&journal, &partition, 0);
             journal.mark_new(slot);
+            unnamed.push(journal.clone());
             // it is found only now: no batch comes before this item
             let ticket = journal
                 .control_when_room(ItemKind::Adopt, slot, Offset(0), new.topic.as_bytes())
@@ -315,6 +320,11 @@ impl LogStore {
         drop(turn);
         for ticket in tickets {
             self.flushed(ticket).await?;
+        }
+        unnamed.sort_by_key(|journal| journal.index);
+        unnamed.dedup_by_key(|journal| journal.index);
+        for journal in unnamed {
+            journal.until_named().await?;
         }
         Ok(made)
     }
@@ -371,10 +381,12 @@ impl LogStore {
         let name = names::deleted_dir(home.partition.topic(), key.partition, unique);
         let from = home.partition.dir();
         let to = from.with_file_name(name);
-        home.journal.forget(home.slot, to.clone());
+        home.journal.forget(home.slot);
+        home.journal.until_named().await?;
         if let Err(source) = self.ring.rename(&from, &to) {
             return Err(LogError::Io { path: from, source }.into());
         }
+        home.journal.doom(to);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use crate::base::time::Monotonic;
 use crate::log::append::StorageError;
 use crate::log::commit::space::SlotId;
 use crate::log::journal::entry::ItemKind;
+use crate::log::journal::superblock::JournalKind;
 use crate::log::store::journal::Journal;
 use crate::log::store::slot::pointer_bytes;
 use crate::log::store::ticket::Ticket;
@@ -102,16 +103,19 @@ impl Journal {
     /// A partition that no table knows, with names that no flush covers.
     pub fn mark_new(&self, id: SlotId) {
         let mut state = self.state.borrow_mut();
+        let state = &mut *state;
         if let Some(slot) = &mut state.slots[id as usize] {
             slot.changed = true;
             slot.dirty = true;
             state.dirty.push(id);
         }
+        if self.kind == JournalKind::Interval {
+            state.unnamed.add(id);
+        }
     }
 
-    /// A partition is deleted, durably. Its directory, under its new name, goes once no journal
-    /// bytes behind the durable checkpoint belong to it.
-    pub fn forget(&self, id: SlotId, directory: PathBuf) {
+    /// A partition's deletion is flushed: nothing here is about it any more.
+    pub fn forget(&self, id: SlotId) {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         let Some(mut slot) = state.slots[id as usize].take() else {
@@ -120,9 +124,14 @@ impl Journal {
         slot.pins.clear(&mut state.space);
         state.pointers -= pointer_bytes(slot.bypass.len());
         state.dropped.push((slot.key, slot.generation));
-        state
-            .doomed
-            .push((state.space.next_sequence() - 1, directory));
         self.progress.notify_all();
+    }
+
+    /// The directory of a deleted partition, under its new name, goes once no journal bytes behind
+    /// the durable checkpoint belong to it.
+    pub fn doom(&self, directory: PathBuf) {
+        let mut state = self.state.borrow_mut();
+        let newest = state.space.next_sequence() - 1;
+        state.doomed.push((newest, directory));
     }
 }

@@ -84,11 +84,6 @@ impl Model {
         }
     }
 
-    /// Under the interval policy a power cut may take a partition that is new.
-    pub fn may_be_gone(&self) -> bool {
-        self.interval && !self.machine_stayed
-    }
-
     /// What a restart found, from the log's start to its end.
     pub fn found(&mut self, found: &BTreeMap<i64, u64>) {
         let mut records = BTreeSet::new();

@@ -289,11 +289,7 @@ impl Main {
                     self.make(&store, &tracked).await;
                 }
                 Stage::Making => self.make(&store, &tracked).await,
-                Stage::There if store.partition(&key).is_some() => {}
-                Stage::There => {
-                    assert!(tracked.model.borrow().may_be_gone(), "a partition is gone");
-                    self.make(&store, &tracked).await;
-                }
+                Stage::There => assert!(store.partition(&key).is_some(), "a partition is gone"),
             }
             let key = tracked.model.borrow().key;
             let Some(partition) = store.partition(&key) else {

@@ -76,3 +76,65 @@ fn without_flushes_a_power_cut_takes_only_what_no_interval_covered() {
         assert_eq!(machine.start().values(0).len(), values.len() + 1);
     }
 }
+
+#[test]
+fn without_flushes_what_was_made_and_deleted_survives_a_power_cut_right_after_the_answer() {
+    for (seed, luck) in [
+        (12, Luck::Lost),
+        (13, Luck::Kept),
+        (14, Luck::Mixed(0.5)),
+        (15, Luck::Mixed(0.5)),
+    ] {
+        let mut machine = Machine::new(seed);
+        machine.config.flush_policy = FlushPolicy::Interval;
+        let run = machine.start();
+        run.create(0);
+        run.create(1);
+        run.produce(1, &[1; 200_000]);
+        machine.world.power_cut(machine.id, luck);
+        let run = machine.start();
+        assert_eq!(run.partition(0).log_end().0, 0);
+        assert!(run.partition(1).log_end().0 <= 1);
+        run.create(2);
+        run.produce(0, b"kept for a while");
+        for n in [0, 2] {
+            let store = run.store.clone();
+            run.run(async move { store.delete_partition(&key(n)).await.expect("deleted") });
+        }
+        run.create(3);
+        machine.world.power_cut(machine.id, luck);
+        let run = machine.start();
+        for (n, there) in [(0, false), (1, true), (2, false), (3, true)] {
+            let found = run.store.partition(&key(n)).is_some();
+            assert_eq!(
+                found,
+                there,
+                "partition {n}: {:?}",
+                run.store.damage(&key(n))
+            );
+            assert_eq!(run.store.damage(&key(n)), None);
+        }
+    }
+}
+
+#[test]
+fn without_flushes_many_partitions_are_made_durable_by_one_table() {
+    let mut machine = Machine::new(16);
+    machine.config.flush_policy = FlushPolicy::Interval;
+    let run = machine.start();
+    let (store, before) = (run.store.clone(), run.store.counts());
+    run.run(async move {
+        let new = |n| crate::log::store::NewPartition {
+            key: key(n),
+            topic: "t".into(),
+            config: Default::default(),
+        };
+        let made = store.create_partitions((0..200).map(new).collect()).await;
+        assert_eq!(made.expect("made").len(), 200);
+    });
+    let flushes = run.store.counts().flushes - before.flushes;
+    assert!(flushes < 20, "{flushes} flushes");
+    machine.world.power_cut(machine.id, Luck::Lost);
+    let run = machine.start();
+    assert_eq!(run.store.partitions().len(), 200);
+}
