@@ -60,7 +60,12 @@ mod tests {
                 let mut to = vec![255u8; 12_000];
                 copy_streaming(&mut to[a..], &from[b..b + len]);
                 assert_eq!(to[a..a + len], from[b..b + len], "{len} bytes at {a}");
-                assert!(to[..a].iter().chain(&to[a + len..]).all(|&byte| byte == 255));
+                assert!(
+                    to[..a]
+                        .iter()
+                        .chain(&to[a + len..])
+                        .all(|&byte| byte == 255)
+                );
             }
         }
     }
