@@ -38,3 +38,11 @@ pub const METADATA_LOG_BYTES_MIN: u64 = 4 << 20;
 /// makes topics may carry: an answer takes many times the memory of the question, and no client has
 /// a use for more.
 pub const NAMED_PER_REQUEST_MAX: usize = 10_000;
+
+/// Partitions in one answer to DescribeTopicPartitions, as Kafka's
+/// `max.request.partition.size.limit` has it by default: clients ask again for the rest.
+pub const DESCRIBED_PARTITIONS_MAX: usize = 2000;
+
+/// Text of a refusal. It quotes what was wrong, which may be as long as the longest string of the
+/// older versions' answers (32767 bytes), so that both together would not fit into one.
+pub const REFUSAL_MESSAGE_BYTES: usize = 1024;

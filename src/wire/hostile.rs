@@ -155,6 +155,7 @@ fn serve(mut bytes: &[u8]) {
             OffsetForLeaderEpoch OffsetForLeaderEpochRequest,
             DescribeCluster DescribeClusterRequest,
             DescribeConfigs DescribeConfigsRequest,
+            DescribeTopicPartitions DescribeTopicPartitionsRequest,
         }
         bytes = &bytes[end..];
     }

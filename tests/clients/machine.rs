@@ -11,7 +11,8 @@ use crate::kcat::Kcat;
 use crate::records::numbered;
 use crate::stage::{Kind, Stage, compare, java_worker};
 use crate::support::broker::is_kafka;
-use crate::support::kafka::{tool, tool_output};
+use crate::support::kafka::{TOOL_LIMIT, java, tool, tool_output};
+use crate::support::process::run_ok;
 
 const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 
@@ -52,8 +53,16 @@ pub fn kafka_topics_manages_topics(stage: &mut Stage) -> Result<()> {
     ] {
         ensure!(text.contains(part), "no {part:?} in {text}");
     }
-    let lines = text.lines().filter(|l| l.contains("Partition: ")).count();
-    ensure!(lines == 3, "described as {text}");
+    let lines = text.lines().filter(|l| l.contains("Partition: "));
+    ensure!(lines.clone().count() == 3, "described as {text}");
+    // tools see the machine: a lane as leader would be none of the cluster's nodes to them
+    for line in lines {
+        ensure!(line.contains("Leader: 1\t"), "described as {text}");
+    }
+    for broken in ["--unavailable-partitions", "--under-replicated-partitions"] {
+        let text = ok(&["--describe", broken])?;
+        ensure!(text.trim().is_empty(), "{broken}: {text}");
+    }
     let described = java_worker(&bootstrap)?.describe("by-tool")?;
     ensure!(
         described == (3, 1, 1),
@@ -76,7 +85,21 @@ pub fn kafka_topics_manages_topics(stage: &mut Stage) -> Result<()> {
     };
     refused(&["--create", "--topic", "by-tool"], "already exists")?;
     let three = ["--create", "--topic", "three", "--replication-factor", "3"];
-    refused(&three, "eplicat")?;
+    refused(
+        &three,
+        "replication factor of 3 cannot be reached because only 1",
+    )?;
+    refused(
+        &["--create", "--topic", "a b"],
+        "Topic name is invalid: 'a b' contains one or more characters",
+    )?;
+    for (config, reason) in [
+        ("no.such=1", "Unknown topic config name: no.such"),
+        ("retention.ms=x", "Invalid value x for configuration"),
+    ] {
+        refused(&["--create", "--topic", "bad", "--config", config], reason)?;
+    }
+    refused(&["--delete", "--topic", "missing"], "does not exist")?;
 
     ok(&["--delete", "--topic", "by-tool"])?;
     ensure!(
@@ -125,6 +148,85 @@ pub fn kafka_get_offsets_agrees(stage: &mut Stage) -> Result<()> {
             let right = format!("{topic}:1:{second}");
             ensure!(text.lines().any(|l| l == right), "--time {time}: {text}");
         }
+    }
+    Ok(())
+}
+
+/// What kafka-console-producer writes, with keys, headers and a codec, kafka-console-consumer shows.
+pub fn kafka_console_tools_round_trip(stage: &mut Stage) -> Result<()> {
+    let topic = stage.topic("console", 1, &[])?;
+    let bootstrap = stage.bootstrap();
+    let written = "h=1,g=2;key;value\nh=3;other;\n";
+    let mut producer = java()?;
+    producer
+        .arg("org.apache.kafka.tools.ConsoleProducer")
+        .args(["--bootstrap-server", &bootstrap, "--topic", &topic])
+        .args([
+            "--compression-codec",
+            "zstd",
+            "--request-required-acks",
+            "all",
+        ]);
+    for property in [
+        "parse.headers=true",
+        "headers.delimiter=;",
+        "headers.key.separator==",
+        "parse.key=true",
+        "key.separator=;",
+    ] {
+        producer.args(["--reader-property", property]);
+    }
+    run_ok(&mut producer, written.as_bytes(), TOOL_LIMIT)?;
+    let mut consumer = java()?;
+    consumer
+        .arg("org.apache.kafka.tools.consumer.ConsoleConsumer")
+        .args(["--bootstrap-server", &bootstrap, "--topic", &topic])
+        .args(["--partition", "0", "--offset", "earliest"])
+        .args(["--isolation-level", "read_committed"])
+        .args(["--max-messages", "2", "--timeout-ms", "60000"]);
+    for property in ["print.headers=true", "print.key=true", "print.offset=true"] {
+        consumer.args(["--formatter-property", property]);
+    }
+    let text = run_ok(&mut consumer, b"", TOOL_LIMIT)?.text();
+    let lines: Vec<&str> = text.lines().collect();
+    ensure!(
+        lines == ["Offset:0\th:1,g:2\tkey\tvalue", "Offset:1\th:3\tother\t"],
+        "{text}"
+    );
+    Ok(())
+}
+
+/// A tool that needs what is not served is told so, and does not wait.
+pub fn tools_of_apis_that_are_not_served_say_so(stage: &mut Stage) -> Result<()> {
+    if is_kafka() {
+        return Ok(());
+    }
+    let bootstrap = stage.bootstrap();
+    let topic = stage.topic("not-served", 1, &[])?;
+    let offsets = tempfile::NamedTempFile::new()?;
+    fs::write(
+        offsets.path(),
+        format!(r#"{{"partitions":[{{"topic":"{topic}","partition":0,"offset":0}}],"version":1}}"#),
+    )?;
+    let file = offsets.path().display().to_string();
+    for (class, args, api) in [
+        (
+            "org.apache.kafka.tools.LogDirsCommand",
+            vec!["--describe"],
+            "DESCRIBE_LOG_DIRS",
+        ),
+        (
+            "org.apache.kafka.tools.DeleteRecordsCommand",
+            vec!["--offset-json-file", &file],
+            "DELETE_RECORDS",
+        ),
+    ] {
+        let mut all = vec!["--bootstrap-server", &bootstrap];
+        all.extend(args);
+        let output = tool_output(class, &all)?;
+        let text = output.text() + &output.stderr;
+        let told = format!("does not support {api}");
+        ensure!(text.contains(&told), "{class}: {text}");
     }
     Ok(())
 }

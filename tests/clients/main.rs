@@ -150,6 +150,16 @@ fn two_lanes() -> Suite {
         machine::kafka_get_offsets_agrees,
     );
     suite.case(
+        "kafka_console_tools_round_trip",
+        &java,
+        machine::kafka_console_tools_round_trip,
+    );
+    suite.case(
+        "tools_of_apis_that_are_not_served_say_so",
+        &java,
+        machine::tools_of_apis_that_are_not_served_say_so,
+    );
+    suite.case(
         "kafka_producer_perf_test_runs",
         &java,
         machine::kafka_producer_perf_test_runs,

@@ -230,6 +230,112 @@ fn topics_are_created_in_every_version() {
     assert_eq!(topics_when(&mut client, 2 * made).len(), 2 * made);
 }
 
+/// A refusal quotes what is wrong: a string as long as the protocol allows must not overflow the
+/// answer's.
+#[test]
+fn a_refusal_of_a_long_setting_fits_into_its_answer() {
+    let (_setup, broker) = started(&[]);
+    let mut client = Client::connect(&broker.address());
+    let value = "é".repeat(16_380);
+    for version in versions(ApiKey::CreateTopics) {
+        let config = CreatableTopicConfig {
+            name: "retention.ms",
+            value: Some(&value),
+        };
+        let refused = CreatableTopic {
+            configs: vec![config].into(),
+            ..topic("refused", 1, 1)
+        };
+        let request = CreateTopicsRequest {
+            topics: vec![refused].into(),
+            timeout_ms: 20_000,
+            validate_only: false,
+        };
+        let answer = client.ask(version, &request);
+        let response: CreateTopicsResponse<'_> = answer.read();
+        let told = response.topics.iter().next().unwrap();
+        assert_eq!(told.error_code, code(ErrorCode::InvalidConfig));
+        let message = told.error_message.unwrap();
+        assert!(message.contains("éé"), "version {version}: {message}");
+    }
+}
+
+/// Tools page through topics, and see machines where clients see lanes.
+#[test]
+fn topics_are_described_page_by_page() {
+    let (_setup, broker) = started(&[("corelane.cores", "2")]);
+    let mut client = Client::connect(&broker.address());
+    let made = create(
+        &mut client,
+        vec![topic("a", 3, 1), topic("b", 1, 1), topic("c", 4, 1)],
+    );
+    topics_when(&mut client, 3);
+    let ask = |client: &mut Client, names: &[&'static str], limit, from: Option<(&str, i32)>| {
+        let names = names.iter().map(|name| TopicRequest { name });
+        let request = DescribeTopicPartitionsRequest {
+            topics: names.collect(),
+            response_partition_limit: limit,
+            cursor: from.map(|(topic_name, partition_index)| PartitionCursor {
+                topic_name,
+                partition_index,
+            }),
+        };
+        let answer = client.ask(0, &request);
+        let response: DescribeTopicPartitionsResponse<'_> = answer.read();
+        let mut partitions = Vec::new();
+        let mut errors = Vec::new();
+        for topic in response.topics.iter() {
+            let name = topic.name.unwrap().to_owned();
+            if topic.error_code != NONE {
+                errors.push((name.clone(), topic.error_code));
+            } else {
+                let id = made.iter().find(|(made, _, _)| *made == name).unwrap().2;
+                assert_eq!(topic.topic_id, id);
+            }
+            for p in topic.partitions.iter() {
+                let machine: Vec<i32> = p.replica_nodes.iter().collect();
+                assert_eq!(
+                    (p.error_code, p.leader_id, &machine[..]),
+                    (NONE, 1, &[1][..])
+                );
+                partitions.push(format!("{name}-{}", p.partition_index));
+            }
+        }
+        let next = response.next_cursor.as_ref();
+        let next = next.map(|c| (c.topic_name.to_owned(), c.partition_index));
+        (partitions, errors, next)
+    };
+    let all = ["a-0", "a-1", "a-2", "b-0", "c-0", "c-1", "c-2", "c-3"];
+    let (partitions, errors, next) = ask(&mut client, &[], 2000, None);
+    assert_eq!(
+        (&partitions[..], errors, next),
+        (&all.map(String::from)[..], vec![], None)
+    );
+    for limit in [1, 2, 3, 5, 8, 0, -1] {
+        let (mut paged, mut cursor) = (Vec::new(), None::<(String, i32)>);
+        loop {
+            let from = cursor.as_ref().map(|(name, n)| (name.as_str(), *n));
+            let (partitions, _, next) = ask(&mut client, &[], limit, from);
+            let right = partitions.len() <= usize::try_from(limit).unwrap_or(1).max(1);
+            assert!(right, "{partitions:?} of {limit}");
+            paged.extend(partitions);
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(paged, all, "pages of {limit}");
+    }
+    let (partitions, errors, _) = ask(&mut client, &["missing", "b", "a b"], 2000, None);
+    assert_eq!(partitions, ["b-0"]);
+    let unknown = code(ErrorCode::UnknownTopicOrPartition);
+    let invalid = code(ErrorCode::InvalidTopicException);
+    let right = [("a b".to_owned(), invalid), ("missing".to_owned(), unknown)];
+    assert_eq!(errors, right);
+    let (_, errors, _) = ask(&mut client, &["b"], 10, Some(("b", -1)));
+    assert_eq!(errors, [("b".to_owned(), code(ErrorCode::InvalidRequest))]);
+}
+
 #[test]
 fn metadata_answers_every_version() {
     let (_setup, broker) = started(&[]);

@@ -29,6 +29,7 @@ pub async fn dispatch(
         ApiKey::DeleteTopics => call!(delete_topics),
         ApiKey::DescribeCluster => call!(describe_cluster),
         ApiKey::DescribeConfigs => call!(describe_configs),
+        ApiKey::DescribeTopicPartitions => call!(describe_topic_partitions),
         ApiKey::InitProducerId => call!(init_producer_id),
         api => Err(CloseReason::Unsupported {
             api,

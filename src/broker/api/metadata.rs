@@ -35,7 +35,7 @@ pub(super) const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
 /// The same with a topic: read 3, write 4, create 5, delete 6, alter 7, describe 8, describe
 /// configs 10, alter configs 11.
-const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+pub(super) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 
 /// What one asked for.
 enum Asked<'a> {

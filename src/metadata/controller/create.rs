@@ -224,8 +224,9 @@ impl Draft {
             return Err(Refusal::new(
                 ErrorCode::InvalidReplicationFactor,
                 format!(
-                    "Unable to replicate the partition {replicas} time(s): \
-                     only {} broker(s) are registered.",
+                    "Unable to replicate the partition {replicas} time(s): The target replication \
+                     factor of {replicas} cannot be reached because only {} broker(s) are \
+                     registered.",
                     nodes.len()
                 ),
             ));

@@ -4,6 +4,7 @@
 
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::NodeId;
+use crate::base::limits::REFUSAL_MESSAGE_BYTES;
 use crate::metadata::apply::apply;
 use crate::metadata::image::Image;
 use crate::metadata::record::Record;
@@ -20,10 +21,13 @@ pub struct Refusal {
 
 impl Refusal {
     pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
-        Refusal {
-            code,
-            message: message.into(),
+        let mut message = message.into();
+        let mut end = message.len().min(REFUSAL_MESSAGE_BYTES);
+        while !message.is_char_boundary(end) {
+            end -= 1;
         }
+        message.truncate(end);
+        Refusal { code, message }
     }
 }
 

@@ -9,15 +9,16 @@ pub enum InvalidName {
     #[error("Topic name is invalid: the empty string is not allowed")]
     Empty,
     /// A name that directories have themselves.
-    #[error("Topic name is invalid: '.' or '..' is not allowed")]
-    Dots,
+    #[error("Topic name is invalid: '{0}' is not allowed")]
+    Dots(String),
     /// Longer than a directory name can hold.
     #[error("Topic name is invalid: the length is {0}, which is more than {TOPIC_NAME_BYTES}")]
     Long(usize),
     /// Other characters than allowed.
     #[error(
-        "Topic name is invalid: {0:?} contains one or more characters other than ASCII \
-         alphanumerics, '.', '_' and '-'"
+        "Topic name is invalid: '{}' contains one or more characters other than ASCII \
+         alphanumerics, '.', '_' and '-'",
+        .0.escape_debug()
     )]
     Characters(String),
 }
@@ -29,7 +30,7 @@ pub enum InvalidName {
 pub fn validate_topic_name(name: &str) -> Result<(), InvalidName> {
     match name {
         "" => Err(InvalidName::Empty),
-        "." | ".." => Err(InvalidName::Dots),
+        "." | ".." => Err(InvalidName::Dots(name.to_owned())),
         _ if name.len() > TOPIC_NAME_BYTES => Err(InvalidName::Long(name.len())),
         _ => {
             let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');

@@ -122,6 +122,9 @@ impl Emit<'_> {
         ));
         out.push_str(&self.put());
         out.push_str("}\n\n");
+        if self.is_nullable() {
+            out.push_str(&self.nullable());
+        }
 
         if let Some(message) = self.message {
             let api = self.schema.api_of(&message.name).expect("checked");
@@ -165,6 +168,53 @@ impl Emit<'_> {
                 format!("{side} {}, versions {} to {}.", api.name, v.low, v.high)
             }
         }
+    }
+
+    /// Whether some field of this type may be null.
+    fn is_nullable(&self) -> bool {
+        let mut fields = self.schema.structs.values().flat_map(|s| &s.fields);
+        fields.any(|f| {
+            f.null.is_some() && matches!(&f.kind, Type::Struct(name) if *name == self.owner.name)
+        })
+    }
+
+    /// A byte stands before a struct that may be null: -1 for null, else 1.
+    fn nullable(&self) -> String {
+        let name = &self.owner.name;
+        let kind = format!("Option<{name}{}>", self.lifetime(name));
+        format!(
+            "impl<'a> Wire<'a> for {kind} {{
+    fn parse(r: &mut Reader<'a>, v: i16, flex: bool) -> Result<Self, DecodeError> {{
+        match i8::parse(r, v, flex)? {{
+            ..0 => Ok(None),
+            0.. => {name}::parse(r, v, flex).map(Some),
+        }}
+    }}
+
+    fn length(&self, v: i16, flex: bool) -> usize {{
+        1 + self.as_ref().map_or(0, |m| m.length(v, flex))
+    }}
+
+    fn put(&self, w: &mut Writer<'_>, v: i16, flex: bool) {{
+        i8::put(if self.is_some() {{ &1 }} else {{ &-1 }}, w, v, flex);
+        if let Some(m) = self {{
+            m.put(w, v, flex);
+        }}
+    }}
+}}
+
+impl<'a> Nullable<'a> for {kind} {{
+    fn is_null(&self) -> bool {{
+        self.is_none()
+    }}
+
+    fn empty() -> Self {{
+        Some({name}::default())
+    }}
+}}
+
+"
+        )
     }
 
     fn lifetime(&self, name: &str) -> &'static str {
