@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::machine;
+use crate::server::Server;
 
 /// Where frames come from and where answers go.
 pub trait Traffic {
@@ -43,6 +44,16 @@ pub struct Plan {
     /// pages that are touched for the first time are no cost of a server that runs on.
     pub until_steady: Option<u32>,
     pub run: Duration,
+}
+
+impl Plan {
+    /// The same, with a warm-up until this server has the memory that it will have.
+    pub fn until_steady(self, server: &Server) -> Plan {
+        Plan {
+            until_steady: Some(server.pid()),
+            ..self
+        }
+    }
 }
 
 const LONGEST_WARMUP: Duration = Duration::from_secs(60);

@@ -184,10 +184,7 @@ fn produce(b: &Bench, name: &str, records: usize, at_most: f64) {
             let dir = b.fresh("produce");
             let server = Server::broker(&b.setup(&dir).set(JOURNAL));
             kafka::create_topics(server.addr, &[(kafka::TOPIC, 4)]).expect("topic");
-            let plan = Plan {
-                until_steady: Some(server.pid()),
-                ..plan
-            };
+            let plan = plan.until_steady(&server);
             let m = b.measure(&server, plan, &mut Produce::spread(&batch, connections, 4));
             rate.set((m.mb_per_s(), rate.get().1));
             process.set((m.process_per_gb(), process.get().1));
@@ -406,33 +403,30 @@ fn partitions(b: &Bench) {
 
 fn lanes(b: &Bench) {
     let batch = kafka::batch(63, KIB);
-    let dir = b.fresh("lanes");
-    let server = Server::broker(&b.setup(&dir).set(JOURNAL).cores("2"));
-    kafka::create_topics(server.addr, &[(kafka::TOPIC, 16)]).expect("topic");
-    let leaders = kafka::leaders(server.addr).expect("metadata");
-    let mut nodes = leaders.clone();
-    nodes.sort_unstable();
-    nodes.dedup();
-    note(&format!("lanes shown: {nodes:?}"));
     let connections = 4;
-    let plan = b.plan(connections, Pace::Depth(2));
-    let of_lane: Vec<Vec<i32>> = (0..connections)
-        .map(|c| {
-            let node = nodes[c % nodes.len()];
-            (0..16).filter(|p| leaders[*p as usize] == node).collect()
-        })
-        .collect();
-    let (one_node, with_lanes) = b.pairs(
-        || {
-            let m = b.measure(&server, plan, &mut Produce::spread(&batch, connections, 16));
-            m.cpu_per_gb()
-        },
-        || {
-            let mut traffic = Produce::new(&batch, -1, &of_lane);
+    let forwarded = std::cell::Cell::new((0, 0));
+    let run = |shown: bool| {
+        let server = Server::broker(&b.setup(&b.fresh("lanes")).set(JOURNAL).cores("2"));
+        kafka::create_topics(server.addr, &[(kafka::TOPIC, 16)]).expect("topic");
+        let leaders = kafka::leaders(server.addr).expect("metadata");
+        let plan = b.plan(connections, Pace::Depth(2)).until_steady(&server);
+        let m = if shown {
+            let mut traffic = Produce::new(&batch, -1, &by_leader(&leaders, connections));
             b.measure_as(&server, plan, &mut traffic, &mut |_, s| kafka::introduce(s))
-                .cpu_per_gb()
-        },
-    );
+        } else {
+            // every connection brings batches for all partitions
+            let all = vec![(0..16).collect(); connections];
+            b.measure(&server, plan, &mut Produce::new(&batch, -1, &all))
+        };
+        let count = server.stop_and_count("forwarded");
+        let (with, without) = forwarded.get();
+        forwarded.set(match shown {
+            true => (with + count, without),
+            false => (with, without + count),
+        });
+        m.cpu_per_gb()
+    };
+    let (one_node, with_lanes) = b.pairs(|| run(false), || run(true));
     line(
         "2 shards: one node against lanes",
         one_node,
@@ -440,28 +434,34 @@ fn lanes(b: &Bench) {
         1.4,
         "CPU-s/GB",
     );
+    let (with, without) = forwarded.get();
+    note(&format!("of one node's requests {without} were forwarded"));
+    bound("2 shards, lanes: forwarded", with as f64, 0.0, "requests");
+}
+
+/// For each connection the partitions of one leader.
+fn by_leader(leaders: &[i32], connections: usize) -> Vec<Vec<i32>> {
+    let mut nodes = leaders.to_vec();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let own = |node| (0..).zip(leaders).filter(move |(_, n)| **n == node);
+    (0..connections)
+        .map(|c| own(nodes[c % nodes.len()]).map(|(p, _)| p).collect())
+        .collect()
 }
 
 fn shards(b: &Bench) {
     let batch = kafka::batch(63, KIB);
-    let connections = 4;
+    // enough that two shards have as large commits as one
+    let connections = 16;
     let plan = b.plan(connections, Pace::Depth(2));
     let run = |cores: &str| {
         let dir = b.fresh("shards");
         let server = Server::broker(&b.setup(&dir).set(JOURNAL).cores(cores));
         kafka::create_topics(server.addr, &[(kafka::TOPIC, 16)]).expect("topic");
         let leaders = kafka::leaders(server.addr).expect("metadata");
-        let mut nodes = leaders.clone();
-        nodes.sort_unstable();
-        nodes.dedup();
-        let own: Vec<Vec<i32>> = (0..connections)
-            .map(|c| {
-                (0..16)
-                    .filter(|p| leaders[*p as usize] == nodes[c % nodes.len()])
-                    .collect()
-            })
-            .collect();
-        let mut traffic = Produce::new(&batch, -1, &own);
+        let mut traffic = Produce::new(&batch, -1, &by_leader(&leaders, connections));
+        let plan = plan.until_steady(&server);
         let m = b.measure_as(&server, plan, &mut traffic, &mut |_, s| kafka::introduce(s));
         note(&format!("cores {cores}: {:.0} MB/s", m.mb_per_s()));
         m.cpu_per_gb()

@@ -12,6 +12,8 @@ use crate::machine;
 pub struct Server {
     child: Child,
     pub addr: SocketAddr,
+    /// What it says goes to this file.
+    said: PathBuf,
     /// From the start of the process to the first answered request.
     pub ready_after: Duration,
 }
@@ -68,11 +70,13 @@ impl Server {
             command.args(["--override", o]);
         }
         let began = Instant::now();
-        command.stdout(Stdio::null()).stderr(log());
+        let (said, log) = log(addr);
+        command.stdout(Stdio::null()).stderr(log);
         let child = machine::unpinned(|| command.spawn()).expect("the binary is built");
         let mut server = Server {
             child,
             addr,
+            said,
             ready_after: Duration::ZERO,
         };
         server.wait_ready(began);
@@ -82,11 +86,12 @@ impl Server {
     /// Starts a floor program of `benches/floor` with these arguments on a core.
     pub fn floor(args: &[&str]) -> Server {
         let addr = free_port();
+        let (said, log) = log(addr);
         let mut child = Command::new(floor_binary())
             .args(args)
             .args(["--listen", &addr.to_string()])
             .stdout(Stdio::piped())
-            .stderr(log())
+            .stderr(log)
             .spawn()
             .expect("the floor is built: cargo bench --no-run");
         let out = child.stdout.take().expect("piped");
@@ -98,6 +103,7 @@ impl Server {
         Server {
             child,
             addr,
+            said,
             ready_after: Duration::ZERO,
         }
     }
@@ -118,7 +124,8 @@ impl Server {
             }
             if let Some(status) = self.child.try_wait().expect("our own child") {
                 panic!(
-                    "the broker ended with {status}; see benches.log in the temporary directory"
+                    "the broker ended with {status}; see {}",
+                    self.said.display()
                 );
             }
             assert!(
@@ -135,12 +142,28 @@ impl Server {
 
     /// SIGTERM, and waits for the end.
     pub fn stop(mut self) -> Duration {
+        self.terminate()
+    }
+
+    fn terminate(&mut self) -> Duration {
         let began = Instant::now();
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
         nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).expect("our own child");
         let status = self.child.wait().expect("our own child");
         assert!(status.success(), "a clean stop ends with 0, not {status}");
         began.elapsed()
+    }
+
+    /// SIGTERM; the sum over the shards of a counter that they name as they stop.
+    pub fn stop_and_count(mut self, counter: &str) -> u64 {
+        self.terminate();
+        let text = std::fs::read_to_string(&self.said).unwrap_or_default();
+        let named = format!("{counter}=");
+        let counts = text.split_whitespace().filter_map(|word| {
+            let count = word.strip_prefix(&named)?;
+            Some(count.parse::<u64>().expect("a counter is a number"))
+        });
+        counts.sum()
     }
 
     /// SIGKILL.
@@ -154,16 +177,17 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_file(&self.said);
+        }
     }
 }
 
-fn log() -> Stdio {
-    let path = std::env::temp_dir().join("benches.log");
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path);
-    file.map_or(Stdio::null(), Stdio::from)
+fn log(addr: SocketAddr) -> (PathBuf, Stdio) {
+    let name = format!("corelane-bench-{}.log", addr.port());
+    let path = std::env::temp_dir().join(name);
+    let file = std::fs::File::create(&path);
+    (path, file.map_or(Stdio::null(), Stdio::from))
 }
 
 /// Cargo puts benches beside each other; the newest build of the floor wins.

@@ -436,9 +436,16 @@ async fn drain(shard: &Rc<Shard>) {
 }
 
 async fn close(shard: &Rc<Shard>) -> Result<(), StartError> {
-    shard
-        .log
-        .stop_clean()
-        .await
-        .map_err(|error| StartError::Log(error.to_string()))
+    let stopped = shard.log.stop_clean().await;
+    let counters = &shard.counters;
+    tracing::info!(
+        connections = counters.connections_opened.read(),
+        handed_off = counters.handed_off.read(),
+        forwarded = counters.forwarded_requests.read(),
+        bytes_in = counters.bytes_in.read(),
+        bytes_out = counters.bytes_out.read(),
+        "{} stopped",
+        shard.id
+    );
+    stopped.map_err(|error| StartError::Log(error.to_string()))
 }
