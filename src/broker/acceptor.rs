@@ -18,7 +18,9 @@ use crate::ring::{Listener, Socket};
 /// After an error that waiting may cure: no file descriptors left.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Counts of connections of the whole machine; kept on shard 0, unused elsewhere.
+/// Counts of connections of the whole machine; kept on shard 0, unused elsewhere. `max.connections`
+/// and the bound of an address are the machine's and never split: shard 0 accepts, and hears of
+/// every end.
 #[derive(Default)]
 pub struct Acceptors {
     total: Cell<usize>,

@@ -8,16 +8,22 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::{PartitionId, TopicId};
+use crate::base::limits::NAMED_PER_REQUEST_MAX;
 use crate::base::map::Map;
 use crate::base::time::Monotonic;
 
 /// A session is not given up for another before it is this old and this long unused (Kafka's
 /// `min.incremental.fetch.session.eviction.ms`).
 pub const EVICTION_AGE: Duration = Duration::from_secs(120);
+
+/// Partitions of one session: as many as one request may name. A session whose requests add up to
+/// more is closed, and the client told so.
+pub const PARTITIONS_MAX: usize = 10 * NAMED_PER_REQUEST_MAX;
 
 /// A full fetch that makes a session.
 pub const INITIAL_EPOCH: i32 = 0;
@@ -115,12 +121,18 @@ pub struct Session {
     index: BTreeMap<(SessionTopic, i32), u32>,
     created: Monotonic,
     last_used: Monotonic,
+    _slot: Taken,
 }
 
 impl Session {
     /// Its number on the wire.
     pub fn id(&self) -> i32 {
         self.id
+    }
+
+    /// It holds more than a client has a use for: see [`PARTITIONS_MAX`].
+    pub fn is_too_large(&self) -> bool {
+        self.order.len() > PARTITIONS_MAX
     }
 
     /// Partitions in it.
@@ -247,17 +259,51 @@ pub enum Context {
     Refused(ErrorCode),
 }
 
-/// The sessions of a shard, at most `slots`.
+/// Room for the sessions of a machine (`max.incremental.fetch.session.cache.slots`), which its shards
+/// share: a session takes a slot when it is made and keeps it when it moves.
+#[derive(Debug)]
+pub struct Slots {
+    total: usize,
+    taken: AtomicUsize,
+}
+
+impl Slots {
+    /// So many, all free.
+    pub fn new(total: usize) -> Slots {
+        Slots {
+            total,
+            taken: AtomicUsize::new(0),
+        }
+    }
+
+    fn take(&self) -> bool {
+        let more = |taken| (taken < self.total).then_some(taken + 1);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.taken.fetch_update(set, fetch, more).is_ok()
+    }
+}
+
+/// A slot taken; free again when it goes.
+#[derive(Debug)]
+struct Taken(Arc<Slots>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The sessions of a shard.
 #[derive(Debug)]
 pub struct SessionCache {
-    slots: usize,
+    slots: Arc<Slots>,
     sessions: Map<i32, Rc<RefCell<Session>>>,
     evicted: u64,
 }
 
 impl SessionCache {
-    /// Room for so many sessions (`max.incremental.fetch.session.cache.slots`, this shard's share).
-    pub fn new(slots: usize) -> SessionCache {
+    /// Without a session yet; `slots` are the machine's.
+    pub fn new(slots: Arc<Slots>) -> SessionCache {
         SessionCache {
             slots,
             sessions: Map::default(),
@@ -308,7 +354,8 @@ impl SessionCache {
         Context::Incremental(session.clone())
     }
 
-    /// Makes a session if there is room, or an old one to give up for it. `random` names it.
+    /// Makes a session if there is room, or an old one of this shard to give up for it. `random` names
+    /// it.
     pub fn create(
         &mut self,
         partitions: usize,
@@ -316,11 +363,16 @@ impl SessionCache {
         now: Monotonic,
         mut random: impl FnMut() -> u64,
     ) -> Option<Rc<RefCell<Session>>> {
-        if self.sessions.len() >= self.slots {
+        if !self.slots.take() {
             let victim = self.victim(partitions, now)?;
             self.sessions.remove(&victim);
             self.evicted += 1;
+            // free unless a request of the victim is being worked on, or another shard was faster
+            if !self.slots.take() {
+                return None;
+            }
         }
+        let slot = Taken(self.slots.clone());
         let id = loop {
             let id = (random() & 0x7fff_ffff) as i32;
             if id != 0 && !self.sessions.contains_key(&id) {
@@ -338,6 +390,7 @@ impl SessionCache {
             index: BTreeMap::new(),
             created: now,
             last_used: now,
+            _slot: slot,
         }));
         self.sessions.insert(id, session.clone());
         Some(session)
@@ -370,10 +423,10 @@ impl SessionCache {
         Rc::try_unwrap(session).ok().map(RefCell::into_inner)
     }
 
-    /// Takes a session over from another shard; false (and it is gone) when there is no room or its
-    /// number is taken, which the client learns by an error that makes it start anew.
+    /// Takes a session over from another shard; false (and it is gone) when its number is taken, which
+    /// the client learns by an error that makes it start anew.
     pub fn adopt(&mut self, session: Session) -> bool {
-        if self.sessions.len() >= self.slots || self.sessions.contains_key(&session.id) {
+        if self.sessions.contains_key(&session.id) {
             return false;
         }
         self.sessions
@@ -385,6 +438,10 @@ impl SessionCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn cache(slots: usize) -> SessionCache {
+        SessionCache::new(Arc::new(Slots::new(slots)))
+    }
 
     const AT: Monotonic = Monotonic(1_000_000_000);
 
@@ -430,7 +487,7 @@ mod tests {
 
     #[test]
     fn epochs_count_on_and_others_are_refused() {
-        let mut cache = SessionCache::new(2);
+        let mut cache = self::cache(2);
         let id = made(&mut cache, 1, AT).borrow().id();
         assert!(matches!(
             cache.begin(id, 1, false, AT),
@@ -456,7 +513,7 @@ mod tests {
 
     #[test]
     fn the_epoch_after_the_last_is_one() {
-        let mut cache = SessionCache::new(1);
+        let mut cache = self::cache(1);
         let session = made(&mut cache, 1, AT);
         session.borrow_mut().epoch = i32::MAX;
         let id = session.borrow().id();
@@ -472,7 +529,7 @@ mod tests {
 
     #[test]
     fn a_final_epoch_closes_the_session() {
-        let mut cache = SessionCache::new(1);
+        let mut cache = self::cache(1);
         let id = made(&mut cache, 1, AT).borrow().id();
         assert!(matches!(
             cache.begin(id, FINAL_EPOCH, false, AT),
@@ -483,7 +540,7 @@ mod tests {
 
     #[test]
     fn only_news_are_told() {
-        let mut cache = SessionCache::new(1);
+        let mut cache = self::cache(1);
         let session = made(&mut cache, 1, AT);
         let mut s = session.borrow_mut();
         let at = s.iter().next().unwrap().0;
@@ -531,7 +588,7 @@ mod tests {
 
     #[test]
     fn partitions_that_got_data_go_to_the_end() {
-        let mut cache = SessionCache::new(1);
+        let mut cache = self::cache(1);
         let session = made(&mut cache, 4, AT);
         let mut s = session.borrow_mut();
         let places: Vec<SlotId> = s.iter().map(|(at, _, _)| at).collect();
@@ -550,7 +607,7 @@ mod tests {
 
     #[test]
     fn forgotten_partitions_are_gone_and_changed_ones_changed() {
-        let mut cache = SessionCache::new(1);
+        let mut cache = self::cache(1);
         let session = made(&mut cache, 3, AT);
         let mut s = session.borrow_mut();
         s.forget(NamedTopic::Name("t"), PartitionId(1));
@@ -563,7 +620,7 @@ mod tests {
 
     #[test]
     fn a_young_session_is_never_given_up() {
-        let mut cache = SessionCache::new(1);
+        let mut cache = self::cache(1);
         made(&mut cache, 1, AT);
         assert!(
             cache
@@ -576,11 +633,11 @@ mod tests {
     #[test]
     fn an_unused_session_is_given_up_for_any_a_used_one_for_a_larger() {
         let later = AT + EVICTION_AGE + Duration::from_secs(1);
-        let mut cache = SessionCache::new(1);
+        let mut cache = self::cache(1);
         made(&mut cache, 8, AT);
         assert!(cache.create(1, false, later, || 9).is_some(), "long unused");
 
-        let mut cache = SessionCache::new(1);
+        let mut cache = self::cache(1);
         let id = made(&mut cache, 8, AT).borrow().id();
         cache.begin(id, 1, false, later);
         assert!(cache.create(8, false, later, || 9).is_none(), "not larger");
@@ -589,8 +646,35 @@ mod tests {
     }
 
     #[test]
+    fn shards_share_the_slots_and_each_gives_up_its_own() {
+        let slots = Arc::new(Slots::new(2));
+        let mut one = SessionCache::new(slots.clone());
+        let mut other = SessionCache::new(slots);
+        let first = made(&mut one, 1, AT).borrow().id();
+        made(&mut one, 1, AT);
+        assert!(other.create(9, false, AT, || 7).is_none(), "none is free");
+        let later = AT + EVICTION_AGE + Duration::from_secs(1);
+        assert!(other.create(9, false, later, || 7).is_none(), "nor its own");
+        one.remove(first);
+        assert!(other.create(9, false, AT, || 7).is_some());
+        assert!(one.create(9, false, later, || 8).is_some(), "for its own");
+        assert_eq!((one.len(), other.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_session_of_very_many_partitions_is_told_apart() {
+        let mut cache = self::cache(1);
+        let session = made(&mut cache, PARTITIONS_MAX as i32, AT);
+        assert!(!session.borrow().is_too_large());
+        let another = wanted(PARTITIONS_MAX as i32, 0);
+        session.borrow_mut().want(NamedTopic::Name("t"), another);
+        assert!(session.borrow().is_too_large());
+    }
+
+    #[test]
     fn a_session_moves_with_its_connection() {
-        let (mut from, mut to) = (SessionCache::new(1), SessionCache::new(1));
+        let slots = Arc::new(Slots::new(1));
+        let (mut from, mut to) = (SessionCache::new(slots.clone()), SessionCache::new(slots));
         let id = made(&mut from, 2, AT).borrow().id();
         let session = from.remove(id).expect("nobody else holds it");
         assert!(to.adopt(session));

@@ -25,7 +25,7 @@ use crate::broker::placement::Placement;
 use crate::broker::purgatory::Purgatory;
 use crate::broker::quota::Unlimited;
 use crate::broker::recycle::Pool;
-use crate::broker::session::SessionCache;
+use crate::broker::session::{SessionCache, Slots};
 use crate::broker::shard::Shard;
 use crate::broker::stages::Stages;
 use crate::broker::{apply, serve, sweep};
@@ -103,6 +103,7 @@ pub struct Begin {
 }
 
 /// Why a broker does not start, or does not stop cleanly.
+    session_slots: Arc<Slots>,
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A data directory.
@@ -149,13 +150,16 @@ async fn first(mut ctx: ShardContext) -> Result<(), StartError> {
         }
     };
     let listeners: Vec<BoundListener> = bound.listeners;
-    let own = parts.remove(0);
+    let session_slots = Arc::new(Slots::new(ctx.config.fetch.session_slots));
+    let begin = |opened| Begin {
+        opened,
+        image: image.clone(),
+        listeners: listeners.clone(),
+        session_slots: session_slots.clone(),
+    };
+    let own = begin(parts.remove(0));
     for (n, opened) in (1..).zip(parts) {
-        let begin = Begin {
-            opened,
-            image: image.clone(),
-            listeners: listeners.clone(),
-        };
+        let begin = begin(opened);
         ctx.post
             .send(ShardId(n), Message::Begin(Box::new(begin)))
             .await;
@@ -164,7 +168,7 @@ async fn first(mut ctx: ShardContext) -> Result<(), StartError> {
     let on_started = ctx.on_started.take();
     let stop = ctx.stop.clone();
     let cluster_id = image.cluster_id().to_owned();
-    let shard = build(ctx, own, listeners.clone(), control, &image).await?;
+    let shard = build(ctx, own, control).await?;
     shard.stages.all_ready(others).await;
     let accepting: Vec<_> = bound
         .sockets
@@ -207,7 +211,7 @@ async fn other(ctx: ShardContext) -> Result<(), StartError> {
             _ => {}
         }
     };
-    let shard = build(ctx, begin.opened, begin.listeners, None, &begin.image).await?;
+    let shard = build(ctx, *begin, None).await?;
     let zero = ShardId(0);
     shard.post.send(zero, Message::Ready).await;
     while !shard.stopping.get() {
@@ -343,10 +347,8 @@ fn try_bind(ctx: &ShardContext) -> Result<Bound, StartError> {
 
 async fn build(
     ctx: ShardContext,
-    opened: OpenedShard,
-    listeners: Vec<BoundListener>,
+    begin: Begin,
     control: Option<control::State>,
-    image: &Arc<Image>,
 ) -> Result<Rc<Shard>, StartError> {
     let log_config = Arc::new(log_config(&ctx));
     let ShardContext {
@@ -357,6 +359,12 @@ async fn build(
         counters,
         ..
     } = ctx;
+    let Begin {
+        opened,
+        image,
+        listeners,
+        session_slots,
+    } = begin;
     let log = LogStore::start(&ring, log_config, opened, |key| {
         let topic = image.topic_by_id(&key.topic)?;
         topic.partition(key.partition)?;
@@ -367,7 +375,6 @@ async fn build(
     let purgatory = Rc::new(Purgatory::default());
     let observer: Rc<dyn Observer> = purgatory.clone();
     let input = input_budget(&config, &ring, shards);
-    let slots = config.fetch.session_slots.div_ceil(usize::from(shards));
     let input_bytes = usize::try_from(input.total_bytes()).unwrap_or(usize::MAX);
     let shard = Rc::new(Shard {
         id: ring.shard(),
@@ -377,7 +384,7 @@ async fn build(
         authorizer: Box::new(AllowAll),
         quotas: Box::new(Unlimited),
         counters,
-        sessions: RefCell::new(SessionCache::new(slots)),
+        sessions: RefCell::new(SessionCache::new(session_slots)),
         purgatory,
         control,
         producer_ids: ProducerIds::default(),
@@ -401,10 +408,8 @@ async fn build(
         config,
         ring,
     });
-    apply::withhold_missing(&shard, image);
-    apply::apply(&shard, image.clone())
-        .await
-        .map_err(StartError::Log)?;
+    apply::withhold_missing(&shard, &image);
+    apply::apply(&shard, image).await.map_err(StartError::Log)?;
     shard.ring.spawn(serve::receive(shard.clone())).detach();
     shard.ring.spawn(sweep::run(shard.clone())).detach();
     Ok(shard)

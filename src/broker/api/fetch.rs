@@ -149,20 +149,31 @@ fn prepare(
                     s.forget(name, PartitionId(partition));
                 }
             }
+            if s.is_too_large() {
+                let id = s.id();
+                drop(s);
+                drop(context);
+                forget(shard, id);
+                return Context::Refused(ErrorCode::FetchSessionIdNotFound);
+            }
             list.session(&s);
             let (empty, id) = (s.is_empty(), s.id());
             drop(s);
             if empty {
                 drop(context);
-                if shard.sessions.borrow_mut().remove(id).is_some() {
-                    shard.counters.fetch_sessions.sub(1);
-                }
+                forget(shard, id);
                 return Context::Sessionless;
             }
         }
         Context::Refused(_) => {}
     }
     context
+}
+
+fn forget(shard: &Shard, session: i32) {
+    if shard.sessions.borrow_mut().remove(session).is_some() {
+        shard.counters.fetch_sessions.sub(1);
+    }
 }
 
 /// What a topic that the client names is here.
