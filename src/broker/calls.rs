@@ -2,7 +2,8 @@
 //!
 //! A shard's receive loop never waits: it hands replies in here and starts a task for each call,
 //! so mailboxes always drain and shards cannot deadlock on each other. How many calls are out is
-//! bounded by the requests in flight on this shard's connections.
+//! bounded by the requests in flight on this shard's connections, and the bytes that they carry by
+//! a budget: what a call holds of it goes back when the reply comes, whoever still waits for it.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -11,6 +12,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
+
+use crate::ring::buf::Grant;
 
 /// Names a call among those of one shard; never used twice while its reply may still come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +33,10 @@ struct Slot<R> {
     generation: u32,
     reply: Option<R>,
     waker: Option<Waker>,
+    /// Nobody waits any more.
+    abandoned: bool,
+    /// Memory that the other shard works with.
+    held: Option<Grant>,
 }
 
 /// A call whose reply is awaited. Dropped, the reply is thrown away when it comes.
@@ -53,6 +60,11 @@ impl<R> Default for Calls<R> {
 impl<R> Calls<R> {
     /// Opens a call; its id goes to the other shard and comes back with the reply.
     pub fn open(self: &Rc<Calls<R>>) -> Pending<R> {
+        self.open_with(None)
+    }
+
+    /// Opens a call that carries bytes of a budget.
+    pub fn open_with(self: &Rc<Calls<R>>, held: Option<Grant>) -> Pending<R> {
         let mut inner = self.inner.borrow_mut();
         inner.generation = inner.generation.wrapping_add(1);
         let generation = inner.generation;
@@ -60,6 +72,8 @@ impl<R> Calls<R> {
             generation,
             reply: None,
             waker: None,
+            abandoned: false,
+            held,
         });
         Pending {
             calls: self.clone(),
@@ -70,13 +84,21 @@ impl<R> Calls<R> {
     /// Delivers a reply; thrown away if nobody waits for it any more.
     pub fn deliver(&self, id: CallId, reply: R) {
         let mut inner = self.inner.borrow_mut();
-        if let Some(slot) = inner.slots.get_mut((id.0 & 0xffff_ffff) as usize)
-            && slot.generation == (id.0 >> 32) as u32
-        {
-            slot.reply = Some(reply);
-            if let Some(waker) = slot.waker.take() {
-                waker.wake();
-            }
+        let at = (id.0 & 0xffff_ffff) as usize;
+        let Some(slot) = inner.slots.get_mut(at) else {
+            return;
+        };
+        if slot.generation != (id.0 >> 32) as u32 {
+            return;
+        }
+        slot.held = None;
+        if slot.abandoned {
+            inner.slots.remove(at);
+            return;
+        }
+        slot.reply = Some(reply);
+        if let Some(waker) = slot.waker.take() {
+            waker.wake();
         }
     }
 
@@ -119,14 +141,21 @@ impl<R> Future for Pending<R> {
 
 impl<R> Drop for Pending<R> {
     fn drop(&mut self) {
-        let slot = (self.id.0 & 0xffff_ffff) as usize;
-        self.calls.inner.borrow_mut().slots.remove(slot);
+        let at = (self.id.0 & 0xffff_ffff) as usize;
+        let mut inner = self.calls.inner.borrow_mut();
+        let slot = &mut inner.slots[at];
+        if slot.held.is_some() {
+            slot.abandoned = true;
+        } else {
+            inner.slots.remove(at);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ring::buf::Budget;
     use std::pin::pin;
 
     fn poll<R>(pending: &mut Pending<R>) -> Poll<R> {
@@ -152,6 +181,23 @@ mod tests {
         calls.deliver(gone, "late");
         assert!(poll(&mut next).is_pending());
         drop(next);
+        assert!(calls.is_empty());
+    }
+
+    #[test]
+    fn what_a_call_carries_is_held_until_the_reply_though_nobody_waits() {
+        let budget = Budget::new(10);
+        let calls = Rc::new(Calls::default());
+        let waited = calls.open_with(budget.try_grant(4));
+        let given_up = calls.open_with(budget.try_grant(5));
+        let id = given_up.id();
+        drop(given_up);
+        assert_eq!(budget.used_bytes(), 9);
+        calls.deliver(id, "late");
+        assert_eq!((budget.used_bytes(), calls.len()), (4, 1));
+        calls.deliver(waited.id(), "reply");
+        assert_eq!(budget.used_bytes(), 0, "though nobody has taken it yet");
+        drop(waited);
         assert!(calls.is_empty());
     }
 }

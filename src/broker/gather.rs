@@ -36,8 +36,31 @@ pub struct Limits {
 /// Bytes that one other shard copies for one fetch at most.
 const FORWARDED_BYTES: usize = 8 << 20;
 
-/// Fills in what there is for every item that has a key.
-pub async fn gather(shard: &Rc<Shard>, items: &mut [Item], limits: Limits) {
+/// Bytes that another shard lent, which are told to be free when this goes.
+pub struct Lent {
+    shard: Rc<Shard>,
+    by: ShardId,
+    bytes: u64,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.shard.owe(self.by, self.bytes);
+    }
+}
+
+/// Fills in what there is for every item that has a key. What comes back must be held as long as
+/// that is in use.
+///
+/// Nobody sees all shards at once, so that each is asked for a part of what is missing: when all
+/// together have enough, at least one of them has its part. Then what there is is counted, and a
+/// smaller rest asked for.
+pub async fn gather(
+    shard: &Rc<Shard>,
+    items: &mut [Item],
+    limits: Limits,
+    parked: &Parked,
+) -> Vec<Lent> {
     let mut owners: SmallVec<[ShardId; 8]> = SmallVec::new();
     for item in items.iter() {
         if item.key.is_some() && item.owner != shard.id && !owners.contains(&item.owner) {
@@ -45,24 +68,37 @@ pub async fn gather(shard: &Rc<Shard>, items: &mut [Item], limits: Limits) {
         }
     }
     if owners.is_empty() {
-        let parked = shard.purgatory.enter();
-        gather_here(shard, items, limits, &parked).await;
-        return;
+        gather_here(shard, items, limits, parked).await;
+        return Vec::new();
     }
     shard.counters.forwarded_requests.add(1);
     let ours = items.iter().any(|i| i.key.is_some() && i.owner == shard.id);
     let sources = owners.len() + usize::from(ours);
-    let mut enough = limits.min_bytes.div_ceil(sources);
+    // what others lend for one fetch leaves something for the next one
+    let lendable = usize::try_from(shard.lent.total_bytes() / 4).unwrap_or(usize::MAX);
+    let each = Limits {
+        max_bytes: (limits.max_bytes / sources).min(FORWARDED_BYTES.min(lendable)),
+        ..limits
+    };
+    let mut missing = limits.min_bytes;
     loop {
-        let bytes = gather_once(shard, items, &owners, sources, enough, limits).await;
+        let part = missing.div_ceil(sources);
+        let lent = gather_once(shard, items, &owners, part, each, parked).await;
+        let bytes: usize = items.iter().map(|i| i.found.bytes).sum();
         let urgent = items.iter().any(|i| i.found.is_urgent());
         let over = shard.ring.now() >= limits.deadline || shard.stopping.get();
-        if urgent || over || bytes >= limits.min_bytes || enough >= limits.min_bytes {
-            return;
+        let full = |owner| bytes_of(items, owner) >= each.max_bytes / 2;
+        let full = full(shard.id) || owners.iter().any(|owner| full(*owner));
+        if bytes >= limits.min_bytes || urgent || over || full || parked.is_hurried() {
+            return lent;
         }
-        // each source had its share, all together not enough: ask for more of each
-        enough = (enough * 2).min(limits.min_bytes);
+        missing = limits.min_bytes - bytes;
     }
+}
+
+fn bytes_of(items: &[Item], owner: ShardId) -> usize {
+    let its = items.iter().filter(|item| item.owner == owner);
+    its.map(|item| item.found.bytes).sum()
 }
 
 /// Fills in what this shard has, and waits here until that is enough.
@@ -98,7 +134,8 @@ pub async fn gather_here(shard: &Rc<Shard>, items: &mut [Item], limits: Limits, 
     }
 }
 
-async fn read_here(shard: &Rc<Shard>, items: &mut [Item], limits: Limits) -> (usize, bool) {
+/// Reads what this shard has now: bytes, and whether something must be answered at once.
+pub async fn read_here(shard: &Rc<Shard>, items: &mut [Item], limits: Limits) -> (usize, bool) {
     let mut round = Round {
         max_bytes: limits.max_bytes,
         at_least_one: limits.at_least_one,
@@ -146,23 +183,26 @@ struct Asked {
     reply: Option<Reply>,
 }
 
-/// One round over all shards, until one of them has `enough`.
+/// One round over all shards, until one of them has `part` more than it had in the round before.
 async fn gather_once(
     shard: &Rc<Shard>,
     items: &mut [Item],
     owners: &[ShardId],
-    sources: usize,
-    enough: usize,
-    limits: Limits,
-) -> usize {
-    let each = Limits {
-        max_bytes: (limits.max_bytes / sources).min(FORWARDED_BYTES),
-        ..limits
-    };
-    let (bytes, urgent) = read_here(shard, items, each).await;
-    let satisfied = bytes >= limits.min_bytes || urgent;
+    part: usize,
+    each: Limits,
+    parked: &Parked,
+) -> Vec<Lent> {
+    // one that cannot give more is not asked for more
+    let enough = |had: usize| (had + part).min(each.max_bytes / 2);
+    let ours = enough(bytes_of(items, shard.id));
+    let theirs: SmallVec<[usize; 8]> = owners
+        .iter()
+        .map(|owner| enough(bytes_of(items, *owner)))
+        .collect();
+    let (_, urgent) = read_here(shard, items, each).await;
+    let at_once = urgent || bytes_of(items, shard.id) >= ours;
     let mut asked: Vec<Asked> = Vec::with_capacity(owners.len());
-    for owner in owners {
+    for (owner, enough) in owners.iter().zip(theirs) {
         let of_owner = |item: &Item| item.key.is_some() && item.owner == *owner;
         let indices: Vec<usize> = (0..items.len()).filter(|n| of_owner(&items[*n])).collect();
         let wanted = indices
@@ -172,11 +212,11 @@ async fn gather_once(
         let pending = shard.calls.open();
         let call = Call::Fetch(FetchCall {
             wanted,
-            min_bytes: if satisfied { 0 } else { enough },
+            min_bytes: if at_once { 0 } else { enough },
             max_bytes: each.max_bytes,
-            at_least_one: limits.at_least_one,
-            deadline: limits.deadline,
-            version: limits.version,
+            at_least_one: each.at_least_one,
+            deadline: each.deadline,
+            version: each.version,
         });
         let message = Message::Call(pending.id(), call);
         shard.post.send(*owner, message).await;
@@ -187,50 +227,53 @@ async fn gather_once(
             reply: None,
         });
     }
-    if asked.len() > 1 || sources > 1 {
-        let parked = shard.purgatory.enter();
-        let bytes = if satisfied {
-            0
-        } else {
-            read_here(shard, items, each).await.0
-        };
-        if !satisfied && bytes < enough {
-            shard.counters.parked_fetches.add(1);
-            if !watch(shard, items, &parked) {
-                // either way what is there is taken
-                let _ = shard
-                    .ring
-                    .deadline(limits.deadline, first(&mut asked, &parked))
-                    .await;
+    if !at_once {
+        shard.counters.parked_fetches.add(1);
+        let mut look = watch(shard, items, parked);
+        loop {
+            if look {
+                let (_, urgent) = read_here(shard, items, each).await;
+                if urgent || bytes_of(items, shard.id) >= ours {
+                    break;
+                }
             }
-            shard.counters.parked_fetches.sub(1);
-            unwatch(shard, items, &parked);
-            read_here(shard, items, each).await;
+            // the others know the deadline
+            first(&mut asked, parked).await;
+            let replied = asked.iter().any(|one| one.reply.is_some());
+            if replied || parked.is_hurried() || shard.stopping.get() {
+                read_here(shard, items, each).await;
+                break;
+            }
+            look = true;
         }
-        for one in asked.iter().filter(|one| one.reply.is_none()) {
-            let hurry = Message::Hurry(one.pending.id());
-            shard.post.send(one.to, hurry).await;
-        }
+        shard.counters.parked_fetches.sub(1);
+        unwatch(shard, items, parked);
     }
-    let mut total: usize = items
-        .iter()
-        .filter(|i| i.owner == shard.id)
-        .map(|i| i.found.bytes)
-        .sum();
+    for one in asked.iter().filter(|one| one.reply.is_none()) {
+        let hurry = Message::Hurry(one.pending.id());
+        shard.post.send(one.to, hurry).await;
+    }
+    let mut lent = Vec::new();
     for one in asked {
         let reply = match one.reply {
             Some(reply) => reply,
             None => one.pending.await,
         };
-        let Reply::Fetch(outcomes) = reply else {
+        let Reply::Fetch(outcomes, bytes) = reply else {
             continue;
         };
+        if bytes > 0 {
+            lent.push(Lent {
+                shard: shard.clone(),
+                by: one.to,
+                bytes,
+            });
+        }
         for (n, outcome) in one.items.into_iter().zip(outcomes) {
-            total += outcome.records.len();
             items[n].found = copied(outcome);
         }
     }
-    total
+    lent
 }
 
 /// Waits for the first reply, or until something moves here.

@@ -34,6 +34,8 @@ pub enum Message {
     Call(CallId, Call),
     /// The answer.
     Reply(CallId, Reply),
+    /// So many bytes that the other lent with its replies are not in use any more.
+    Returned(u64),
     /// A call need not wait any longer: answer it with what there is.
     Hurry(CallId),
     /// Shard 0 to the others: take no new requests, finish those in flight, answer `Drained`.
@@ -66,8 +68,8 @@ pub enum Call {
 pub enum Reply {
     /// By batch, in the order asked.
     Produce(Vec<ProduceOutcome>),
-    /// By partition, in the order asked.
-    Fetch(Vec<FetchOutcome>),
+    /// By partition, in the order asked; and how many bytes are lent with it.
+    Fetch(Vec<FetchOutcome>, u64),
     /// By query.
     Offsets(Vec<OffsetOutcome>),
     /// By query.

@@ -86,6 +86,12 @@ impl Found {
         }
     }
 
+    /// Lets the records go, for now.
+    pub fn leave(&mut self) {
+        self.bytes = 0;
+        self.parts.clear();
+    }
+
     /// It is answered at once, whatever else there is.
     pub fn is_urgent(&self) -> bool {
         !self.error.0.is_none() || self.diverging.is_some()

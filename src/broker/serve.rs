@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -19,6 +20,13 @@ use crate::broker::reads::{Found, Item};
 use crate::broker::session::SessionTopic;
 use crate::broker::shard::Shard;
 use crate::log::Ticket;
+
+/// Records up to this size are copied for another shard without being counted: they are bounded by
+/// the requests in flight.
+const UNCOUNTED_BYTES: usize = 4096;
+/// How long a fetch for another shard waits at least for memory before it is answered without
+/// records.
+const LEND_TIME: Duration = Duration::from_secs(1);
 
 /// Receives for ever. Never waits for anything but the next message, so that mailboxes drain.
 pub async fn receive(shard: Rc<Shard>) {
@@ -50,6 +58,7 @@ fn take(shard: &Rc<Shard>, from: ShardId, message: Message) {
                 shard.purgatory.hurry(*token);
             }
         }
+        Message::Returned(bytes) => shard.lent.give_back(bytes),
         Message::Connection(parcel) => connection::adopt(shard, *parcel),
         Message::ConnectionClosed(ip) => shard.acceptors.closed(ip),
         Message::Ready => shard.stages.ready(),
@@ -152,11 +161,40 @@ async fn fetch(shard: &Rc<Shard>, call: FetchCall, parked: &Parked) -> Reply {
         version: call.version,
     };
     gather::gather_here(shard, &mut items, limits, parked).await;
+    let lent = lend(shard, &mut items, limits).await;
     let mut outcomes = Vec::with_capacity(items.len());
     for item in items {
         let found = gather::into_outcome(shard, item.found).await;
         shard.counters.bytes_out.add(found.records.len() as u64);
         outcomes.push(found);
     }
-    Reply::Fetch(outcomes)
+    Reply::Fetch(outcomes, lent)
+}
+
+/// Sees to memory for copies of what was found. Where there is none for long, nothing is found.
+async fn lend(shard: &Rc<Shard>, items: &mut [Item], limits: Limits) -> u64 {
+    let found = |items: &[Item]| items.iter().map(|i| i.found.bytes).sum::<usize>();
+    let bytes = found(items);
+    if bytes <= UNCOUNTED_BYTES {
+        return 0;
+    }
+    let lent = (bytes as u64).min(shard.lent.total_bytes());
+    if shard.lent.try_lend(lent) {
+        return lent;
+    }
+    // what waits holds nothing meanwhile
+    for item in items.iter_mut() {
+        item.found.leave();
+    }
+    let deadline = limits.deadline.max(shard.ring.now() + LEND_TIME);
+    let came = shard.ring.deadline(deadline, shard.lent.lend(lent)).await;
+    if came.is_err() {
+        return 0;
+    }
+    let limits = Limits {
+        max_bytes: bytes,
+        ..limits
+    };
+    gather::read_here(shard, items, limits).await;
+    lent
 }

@@ -86,6 +86,13 @@ pub struct Shard {
     pub(crate) request_max_bytes: usize,
     /// Memory for large requests that are being received.
     pub(crate) input: Budget,
+    /// Memory for batches on their way to other shards, until those have answered.
+    pub(crate) parcels: Budget,
+    /// Memory for records copied for other shards, until those have sent them, and for answers that
+    /// are too large for the arena.
+    pub(crate) lent: Budget,
+    /// By shard: bytes that it lent to this one and that are not in use any more.
+    pub(crate) owed: Box<[Cell<u64>]>,
     pub(crate) answers: Pool<Box<Answer>>,
     pub(crate) items: Pool<Vec<Item>>,
     /// No new requests are taken.
@@ -131,6 +138,31 @@ impl Shard {
     /// A partition that this shard owns.
     pub fn partition(&self, key: &PartitionKey) -> Option<Rc<Partition>> {
         self.log.partition(key)
+    }
+
+    /// Bytes that another shard lent are not in use any more. It is told once they are many.
+    pub(crate) fn owe(&self, to: ShardId, bytes: u64) {
+        let owed = &self.owed[usize::from(to.0)];
+        owed.set(owed.get() + bytes);
+        if owed.get() >= self.lent.total_bytes() / 16 {
+            self.repay(to);
+        }
+    }
+
+    /// Tells another shard what is owed to it. If its mailbox is full it is told another time.
+    fn repay(&self, to: ShardId) {
+        let owed = &self.owed[usize::from(to.0)];
+        let bytes = owed.get();
+        if bytes > 0 && self.post.try_send(to, Message::Returned(bytes)).is_ok() {
+            owed.set(0);
+        }
+    }
+
+    /// Tells all others what is owed to them.
+    pub(crate) fn repay_all(&self) {
+        for n in 0..self.placement.shards() {
+            self.repay(ShardId(n));
+        }
     }
 
     /// Asks a shard, possibly this one, and waits for its answer.

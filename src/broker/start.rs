@@ -40,6 +40,9 @@ use crate::ring::mailbox::Post;
 use crate::ring::sync::{Event, Semaphore, race};
 use crate::ring::{Listener, Ring};
 
+/// Of a shard's memory one part in [`ARENA_SHARE`] + 1 is for copies that go to other shards and for
+/// answers that do not fit the arena; all else is the arena's.
+const ARENA_SHARE: u64 = 7;
 /// How often shard 0 looks whether it is to stop.
 const STOP_LOOK: Duration = Duration::from_millis(50);
 /// How often a stopping shard looks at its connections.
@@ -100,10 +103,10 @@ pub struct Begin {
     opened: OpenedShard,
     image: Arc<Image>,
     listeners: Vec<BoundListener>,
+    session_slots: Arc<Slots>,
 }
 
 /// Why a broker does not start, or does not stop cleanly.
-    session_slots: Arc<Slots>,
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A data directory.
@@ -121,6 +124,11 @@ pub enum StartError {
     /// Another shard failed.
     #[error("shard 0 did not start")]
     Aborted,
+}
+
+/// The arena of a shard that may use so many bytes in all.
+pub fn arena_bytes(memory: u64) -> u64 {
+    memory - memory / (ARENA_SHARE + 1)
 }
 
 /// Runs a shard until the broker has stopped.
@@ -351,6 +359,12 @@ async fn build(
     control: Option<control::State>,
 ) -> Result<Rc<Shard>, StartError> {
     let log_config = Arc::new(log_config(&ctx));
+    let Begin {
+        opened,
+        image,
+        listeners,
+        session_slots,
+    } = begin;
     let ShardContext {
         ring,
         shards,
@@ -359,12 +373,6 @@ async fn build(
         counters,
         ..
     } = ctx;
-    let Begin {
-        opened,
-        image,
-        listeners,
-        session_slots,
-    } = begin;
     let log = LogStore::start(&ring, log_config, opened, |key| {
         let topic = image.topic_by_id(&key.topic)?;
         topic.partition(key.partition)?;
@@ -375,6 +383,7 @@ async fn build(
     let purgatory = Rc::new(Purgatory::default());
     let observer: Rc<dyn Observer> = purgatory.clone();
     let input = input_budget(&config, &ring, shards);
+    let copies = ring.arena().budget_bytes() as u64 / ARENA_SHARE;
     let input_bytes = usize::try_from(input.total_bytes()).unwrap_or(usize::MAX);
     let shard = Rc::new(Shard {
         id: ring.shard(),
@@ -401,6 +410,9 @@ async fn build(
         complaints: Complaints::default(),
         request_max_bytes: config.network.request_max_bytes.min(input_bytes),
         input,
+        parcels: Budget::new((copies / 2).max(1)),
+        lent: Budget::new((copies / 2).max(1)),
+        owed: (0..shards).map(|_| Cell::new(0)).collect(),
         answers: Pool::new(4096),
         items: Pool::new(1024),
         stopping: Cell::new(false),

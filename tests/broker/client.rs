@@ -51,6 +51,14 @@ impl Client {
         Client { socket, next_id: 1 }
     }
 
+    /// The same connection a second time, for a thread that only reads.
+    pub fn reader(&self) -> Client {
+        Client {
+            socket: self.socket.try_clone().unwrap(),
+            next_id: 0,
+        }
+    }
+
     /// Sends a request, gives its correlation id.
     pub fn send<'a, M: Message<'a>>(&mut self, version: i16, body: &M) -> i32 {
         let (id, bytes) = self.encode(version, body);

@@ -5,6 +5,7 @@ mod client;
 mod connections;
 mod directories;
 mod fetching;
+mod memory;
 mod producing;
 mod sessions;
 mod stopping;

@@ -9,12 +9,13 @@ use smallvec::SmallVec;
 use crate::base::time::Monotonic;
 use crate::broker::auth::{Operation, Principal, Resource};
 use crate::broker::connection::Connection;
+use crate::broker::gather::Lent;
 use crate::broker::lanes::LaneView;
 use crate::broker::listener::BoundListener;
 use crate::broker::quota::Usage;
 use crate::broker::shard::Shard;
 use crate::log::partition::Part;
-use crate::ring::buf::Buf;
+use crate::ring::buf::{Buf, Grant};
 use crate::wire::api::ApiKey;
 use crate::wire::error::DecodeError;
 use crate::wire::frame;
@@ -127,6 +128,9 @@ impl RequestContext<'_> {
     ) -> Response {
         let size = frame::response_size(version, body);
         if size > PAGED_BYTES {
+            let budget = &shard.lent;
+            let held = (size as u64).min(budget.total_bytes());
+            let held = budget.grant(held).await;
             let mut bytes = Vec::with_capacity(size);
             frame::response(
                 version,
@@ -134,7 +138,9 @@ impl RequestContext<'_> {
                 body,
                 &mut Writer::vec(&mut bytes),
             );
-            return Response::from(Buf::from(bytes));
+            let mut response = Response::from(Buf::from(bytes));
+            response.held = Some(held);
+            return response;
         }
         let mut buf = shard.ring.arena().alloc(size).await;
         let mut writer = Writer::slice(&mut buf);
@@ -156,6 +162,10 @@ pub struct Response {
     pub(crate) pieces: SmallVec<[Part; 4]>,
     /// Bytes of record batches in it.
     pub(crate) record_bytes: usize,
+    /// Memory of other shards that it is made of.
+    pub(crate) lent: Vec<Lent>,
+    /// Memory outside of the arena that it is made of.
+    pub(crate) held: Option<Grant>,
 }
 
 impl From<Buf> for Response {

@@ -66,13 +66,19 @@ pub async fn handle(
         session: 0,
         committed: request.isolation_level == READ_COMMITTED,
     };
+    let mut lent = Vec::new();
     if let Context::Refused(code) = context {
         top.error = code;
     } else {
-        gather::gather(shard, &mut items, limits(shard, ctx, &request)).await;
+        let limits = limits(shard, ctx, &request);
+        let parked = shard.purgatory.enter();
+        lent = gather::gather(shard, &mut items, limits, &parked).await;
         top.session = settle(shard, ctx, context, &mut items);
     }
-    let response = respond(shard, ctx, &items, top).await;
+    let mut response = respond(shard, ctx, &items, top).await;
+    if let Ok(response) = &mut response {
+        response.lent = lent;
+    }
     items.clear();
     shard.items.give(items);
     response

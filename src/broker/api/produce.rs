@@ -15,6 +15,7 @@ use crate::broker::message::{Call, Message, ProduceCall, ProduceOutcome};
 use crate::broker::shard::Shard;
 use crate::log::Ticket;
 use crate::metadata::{Image, Topic};
+use crate::ring::buf::Grant;
 use crate::wire::hot::ProduceAnswer;
 use crate::wire::messages::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
@@ -65,11 +66,12 @@ pub async fn take(
         acks_valid: durability.is_some(),
         answer: &mut answer,
         parcels: Vec::new(),
+        copies: None,
         leaders: Vec::new(),
         failed: None,
     };
     work.all(&request).await;
-    let (parcels, failed) = (work.parcels, work.failed);
+    let (parcels, mut copies, failed) = (work.parcels, work.copies, work.failed);
     let counters = shard.counters.api(ctx.api.code());
     answer.appended = shard.ring.now();
     counters.stage(Stage::Appended, answer.appended - ctx.received);
@@ -77,7 +79,9 @@ pub async fn take(
         shard.counters.forwarded_requests.add(1);
     }
     for parcel in parcels {
-        let pending = shard.calls.open();
+        let bytes = parcel.batches.iter().map(|(_, b)| b.len() as u64).sum();
+        let held = copies.as_mut().map(|copies| copies.split(bytes));
+        let pending = shard.calls.open_with(held);
         let call = Call::Produce(ProduceCall {
             acks: request.acks,
             version: ctx.version,
@@ -112,6 +116,8 @@ struct Work<'w, 'c> {
     acks_valid: bool,
     answer: &'w mut Answer,
     parcels: Vec<Parcel>,
+    /// Memory for them.
+    copies: Option<Grant>,
     /// Nodes that the answer names as leaders.
     leaders: Vec<NodeId>,
     failed: Option<ErrorCode>,
@@ -176,6 +182,7 @@ impl Work<'_, '_> {
                     append::append(self.shard, &key, self.ctx.version, records).await
                 }
                 Target::Other(to, key) => {
+                    self.reserve().await;
                     self.forward(to, key, records, place);
                     (ProduceOutcome::failed(ErrorCode::None), None)
                 }
@@ -218,6 +225,16 @@ impl Work<'_, '_> {
         match self.shard.owner(topic, partition) {
             owner if owner == self.shard.id => Target::Here(key),
             owner => Target::Other(owner, key),
+        }
+    }
+
+    /// Sees to memory for copies of all batches of the request, at once: who held some of it and
+    /// waited for more could wait for ever.
+    async fn reserve(&mut self) {
+        if self.copies.is_none() {
+            let budget = &self.shard.parcels;
+            let bytes = (self.ctx.frame_bytes as u64).min(budget.total_bytes());
+            self.copies = Some(budget.grant(bytes).await);
         }
     }
 

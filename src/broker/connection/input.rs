@@ -11,8 +11,9 @@ pub const SMALL_BYTES: usize = 4096;
 /// From this size on a frame is received into a buffer of its own, within the budget, which goes
 /// back as soon as the frame is done.
 const LARGE_BYTES: usize = 16 * 1024;
-/// A frame announced larger than this gets its memory piece by piece, as its bytes come: a length
-/// alone costs little.
+/// A length alone is worth no memory: a frame gets it as its bytes come, so many times what is there.
+const GROWTH: usize = 4;
+/// A connection that sent frames as large before gets the memory for one at once, up to this.
 const TRUSTED_BYTES: usize = 2 << 20;
 
 /// The receiving side of a connection: cuts what comes into frames, wherever the pieces end.
@@ -23,6 +24,8 @@ pub struct Input {
     end: usize,
     /// Bytes of the last frame, with its length: the next one probably is like it.
     usual: usize,
+    /// Bytes of the largest frame that ever came whole.
+    largest: usize,
 }
 
 impl Input {
@@ -34,6 +37,7 @@ impl Input {
             start: 0,
             end: 0,
             usual: 0,
+            largest: 0,
         }
     }
 
@@ -65,6 +69,7 @@ impl Input {
     /// Moves on behind a frame of so many bytes, its length included.
     pub fn consume(&mut self, bytes: usize) {
         self.usual = bytes;
+        self.largest = self.largest.max(bytes);
         self.start += bytes;
         debug_assert!(self.start <= self.end);
         if self.start == self.end {
@@ -99,7 +104,8 @@ impl Input {
         } else {
             need
         };
-        let room = want.min(TRUSTED_BYTES.max(2 * have)).max(SMALL_BYTES);
+        let earned = self.largest.clamp(LARGE_BYTES, TRUSTED_BYTES);
+        let room = want.min(earned.max(GROWTH * have)).max(SMALL_BYTES);
         self.reserve(room, arena, budget).await;
         let mut buf = self.buf.take().expect("reserve leaves a buffer");
         let free = buf.capacity() - self.end;
@@ -115,6 +121,11 @@ impl Input {
         let n = received?;
         self.end += n;
         Ok(n)
+    }
+
+    /// It holds a part of the budget.
+    pub fn holds(&self) -> bool {
+        self.grant.is_some()
     }
 
     /// Gives the memory back while nothing is in it.

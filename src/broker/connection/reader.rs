@@ -163,6 +163,7 @@ async fn work(
                 input.trim();
                 connection.outbox.below(OPEN_ANSWERS, OPEN_BYTES).await;
                 let pressure = shard.under_pressure();
+                connection.receiving.set(input.holds());
                 let n = input
                     .fill(&transport, need, pressure, arena, &shard.input)
                     .await?;

@@ -30,6 +30,8 @@ pub struct Connection {
     pub(crate) outbox: Outbox,
     /// The writer of `outbox` runs.
     pub(crate) has_writer: Cell<bool>,
+    /// A large request is being received, in memory that others may wait for.
+    pub(crate) receiving: Cell<bool>,
     /// A request other than Produce is being worked on.
     pub(crate) working: Cell<bool>,
     /// When bytes last came or went.
@@ -64,6 +66,7 @@ impl Connection {
             transport: RefCell::new(Some(transport)),
             outbox: Outbox::default(),
             has_writer: Cell::new(false),
+            receiving: Cell::new(false),
             working: Cell::new(false),
             last_active: Cell::new(now),
             sending_since: Cell::new(None),

@@ -13,7 +13,7 @@ use crate::base::config::{BrokerConfig, Cores, Size};
 use crate::base::ids::ShardId;
 use crate::broker::counters::Counters;
 use crate::broker::message::Message;
-use crate::broker::start::{ShardContext, StartError, Started, StopFlag, run_shard};
+use crate::broker::start::{ShardContext, StartError, Started, StopFlag, arena_bytes, run_shard};
 use crate::cli::run::Usage;
 use crate::ring::affinity;
 use crate::ring::driver::{Doorbell, Driver};
@@ -79,7 +79,7 @@ pub fn run(
     on_started: OnStarted,
 ) -> anyhow::Result<()> {
     let shards = u16::try_from(cores.len()).context("too many cores")?;
-    let memory = memory(config.memory) / u64::from(shards);
+    let arena = arena_bytes(memory(config.memory) / u64::from(shards));
     let mut bells = Vec::new();
     let mut go = Vec::new();
     let mut threads = Vec::new();
@@ -91,7 +91,7 @@ pub fn run(
         let shard = Shard {
             core: *core,
             shards,
-            memory: usize::try_from(memory).unwrap_or(usize::MAX),
+            arena_bytes: usize::try_from(arena).unwrap_or(usize::MAX),
             config: config.clone(),
             stop: stop.clone(),
             on_started: on_started.take(),
@@ -127,7 +127,7 @@ pub fn run(
 struct Shard {
     core: usize,
     shards: u16,
-    memory: usize,
+    arena_bytes: usize,
     config: Arc<BrokerConfig>,
     stop: StopFlag,
     on_started: Option<OnStarted>,
@@ -158,7 +158,7 @@ impl Shard {
             return Err(StartError::Aborted);
         };
         let options = ExecutorOptions {
-            arena_bytes: self.memory,
+            arena_bytes: self.arena_bytes,
             poll: Duration::from_micros(self.config.poll_us.into()),
         };
         let shard: ShardId = mailbox.shard();

@@ -46,9 +46,33 @@ impl Budget {
         self.0.total() - self.0.available()
     }
 
+    /// How many wait for bytes.
+    pub fn waiting(&self) -> usize {
+        self.0.waiting()
+    }
+
     /// Bytes at once, or none if they do not fit or others wait.
     pub fn try_grant(&self, bytes: u64) -> Option<Grant> {
         self.0.try_acquire(bytes)
+    }
+
+    /// Takes bytes out that come back by [`Budget::give_back`], from wherever they went; false if they
+    /// do not fit or others wait.
+    pub fn try_lend(&self, bytes: u64) -> bool {
+        self.0.try_take(bytes)
+    }
+
+    /// As [`Budget::try_lend`], but waits, in the order of asking.
+    ///
+    /// # Panics
+    /// If more is asked for than the whole budget.
+    pub async fn lend(&self, bytes: u64) {
+        self.0.take(bytes).await;
+    }
+
+    /// Bytes that were lent are back.
+    pub fn give_back(&self, bytes: u64) {
+        self.0.give(bytes);
     }
 
     /// Waits for bytes in the order of asking.

@@ -1,0 +1,174 @@
+//! What clients make the broker hold stays within `corelane.memory.bytes`.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use corelane::wire::messages::{ProduceRequest, TopicProduceData};
+
+use crate::client::{Client, Fetching, batch, data, fetched, outcomes, part, produce, put};
+use crate::started;
+
+/// A produce that is acked when the disk has it, however slow that is.
+fn patient<'a>(topics: &'a [TopicProduceData<'a>]) -> ProduceRequest<'a> {
+    ProduceRequest {
+        timeout_ms: 600_000,
+        ..produce(topics, -1)
+    }
+}
+
+const MEMORY: u64 = 64 << 20;
+/// Code, stacks, tables, heap blocks between two uses: what is there beside that memory.
+const BESIDE: u64 = 24 << 20;
+const PARTITIONS: i32 = 4;
+const PRODUCERS: usize = 24;
+const REQUESTS: i64 = 16;
+const READERS: usize = 24;
+
+#[test]
+fn readers_that_stall_and_producers_that_pipeline_stay_within_the_memory() {
+    let memory = MEMORY.to_string();
+    let (_setup, broker) = started(&[
+        ("corelane.memory.bytes", &memory),
+        ("corelane.lanes", "off"),
+        ("socket.send.buffer.bytes", "65536"),
+    ]);
+    let idle = broker.resident_bytes().unwrap();
+    let address = broker.address();
+    let mut client = Client::connect(&address);
+    client.create("t", PARTITIONS, &[]);
+    client.create("good", 2, &[]);
+    let value = "x".repeat(700_000);
+    let records = batch(&[&value]);
+    for n in 0..96 {
+        let parts = [part(n % PARTITIONS, &records)];
+        let topics = [data("t", &parts)];
+        let answer = client.ask(9, &patient(&topics));
+        assert_eq!(outcomes(&answer, 9)[0].0, 0);
+    }
+    let over = AtomicBool::new(false);
+    let most = AtomicU64::new(0);
+    let stalled = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                most.fetch_max(broker.resident_bytes().unwrap(), Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
+        // each asks for more than there is memory, from another place on, and takes nothing
+        let stalled: Vec<Client> = (0..READERS)
+            .map(|n| {
+                let mut reader = Client::connect(&address);
+                let at = n as i64;
+                let from = [(0, at % 20), (1, at % 19), (2, at % 18), (3, at % 17)];
+                let mut fetch = Fetching::new("t", &from);
+                fetch.max_bytes = 50_000_000;
+                fetch.with(|f| reader.send(11, f));
+                reader
+            })
+            .collect();
+        let producers: Vec<_> = (0..PRODUCERS)
+            .map(|n| {
+                let (records, address) = (&records, &address);
+                scope.spawn(move || {
+                    let mut producer = Client::connect(address);
+                    let mut answers = producer.reader();
+                    // nothing is read before all is sent, if it can all be sent
+                    let reading = thread::spawn(move || {
+                        thread::sleep(Duration::from_millis(500));
+                        for _ in 0..REQUESTS {
+                            let answer = answers.next().expect("the connection stays open");
+                            assert_eq!(outcomes(&answer, 9)[0].0, 0);
+                        }
+                    });
+                    for _ in 0..REQUESTS {
+                        let parts = [part(n as i32 % PARTITIONS, records)];
+                        let topics = [data("t", &parts)];
+                        producer.send(9, &patient(&topics));
+                    }
+                    reading.join().unwrap();
+                })
+            })
+            .collect();
+        let mut rounds = 0;
+        while producers.iter().any(|producer| !producer.is_finished()) || rounds < 20 {
+            let at = rounds / 2;
+            let partition = (rounds % 2) as i32;
+            assert_eq!(put(&mut client, "good", partition, &["fine"]), (0, at));
+            let from = [(partition, at)];
+            let answer = Fetching::new("good", &from).with(|f| client.ask(11, f));
+            assert_eq!(fetched(&answer, 11).2[0].values, ["fine"]);
+            rounds += 1;
+        }
+        for producer in producers {
+            producer.join().unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+        stalled
+    });
+    let most = most.load(Ordering::Relaxed);
+    println!("idle {} MiB, most {} MiB", idle >> 20, most >> 20);
+    assert!(
+        most < idle + MEMORY + BESIDE,
+        "{} MiB are resident, {} MiB when idle",
+        most >> 20,
+        idle >> 20
+    );
+    // nobody was dropped
+    for mut reader in stalled {
+        let answer = reader.next().expect("the whole answer");
+        let (error, _, partitions) = fetched(&answer, 11);
+        assert_eq!(error, 0);
+        assert!(partitions.iter().any(|p| !p.values.is_empty()));
+    }
+}
+
+#[test]
+fn a_length_alone_holds_no_memory_that_others_need() {
+    let memory = (32 << 20).to_string();
+    let (_setup, broker) = started(&[("corelane.memory.bytes", &memory)]);
+    // none of these goes on, nor ends
+    let silent: Vec<TcpStream> = (0..64)
+        .map(|_| {
+            let mut socket = TcpStream::connect(broker.address()).unwrap();
+            socket.write_all(&1_500_000i32.to_be_bytes()).unwrap();
+            socket
+        })
+        .collect();
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 2, &[]);
+    let value = "x".repeat(900_000);
+    for n in 0..6 {
+        assert_eq!(put(&mut client, "t", n % 2, &[&value]).0, 0);
+    }
+    drop(silent);
+}
+
+#[test]
+fn a_request_that_does_not_go_on_gives_its_memory_to_those_who_wait() {
+    let memory = (32 << 20).to_string();
+    let (_setup, broker) = started(&[
+        ("corelane.memory.bytes", &memory),
+        ("corelane.send.stall.ms", "1000"),
+    ]);
+    // most of a large request, and no more
+    let silent: Vec<TcpStream> = (0..16)
+        .map(|_| {
+            let mut socket = TcpStream::connect(broker.address()).unwrap();
+            socket.write_all(&1_000_000i32.to_be_bytes()).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            // as much as the broker and the kernel take
+            let _ = socket.write(&[0; 900_000]);
+            socket
+        })
+        .collect();
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 2, &[]);
+    let value = "x".repeat(900_000);
+    for n in 0..6 {
+        assert_eq!(put(&mut client, "t", n % 2, &[&value]).0, 0);
+    }
+    drop(silent);
+}
