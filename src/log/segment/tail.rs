@@ -12,8 +12,6 @@ const PAGE: u64 = PAGE_BYTES as u64;
 /// Chunks grow to this for a partition that fills them quickly, so that reads and drains have few
 /// parts; a large batch gets chunks of this size at once.
 const CHUNK_MAX: usize = 256 << 10;
-/// Growth by habit ends here: memory that a partition holds without using it.
-const HABIT_MAX: usize = 64 << 10;
 /// A chunk that was filled within this time is followed by a larger one.
 const QUICK: Duration = Duration::from_secs(1);
 
@@ -94,7 +92,7 @@ impl Tail {
         let mut habit = self.habit;
         if before > 0 {
             habit = match now.since(self.last_grown) < QUICK && !tight {
-                true => (habit * 2).min(HABIT_MAX),
+                true => (habit * 2).min(CHUNK_MAX),
                 false => PAGE_BYTES,
             };
         }

@@ -11,7 +11,7 @@ use crate::log::journal::table::BlockBuilder;
 use crate::log::partition::Partition;
 use crate::log::store::appends::touch;
 use crate::log::store::bypass::carry;
-use crate::log::store::drains::{DRAINS, DrainError, for_each, unless_gone};
+use crate::log::store::drains::{DRAINS, DrainError, DrainPace, for_each, unless_gone};
 use crate::log::store::journal::{Journal, State};
 use crate::log::store::table::{Mark, gone_into};
 
@@ -50,7 +50,7 @@ impl Journal {
             ids.dedup();
             (goal, ids)
         };
-        self.drain_pages(ids.clone()).await?;
+        self.drain_pages(ids.clone(), DrainPace::PRESSED).await?;
         self.flush_all_dirty().await?;
         self.tails(ids, goal, all).await?;
         self.count_undrained();

@@ -12,9 +12,6 @@ use crate::log::store::journal::Journal;
 use crate::ring::buf::Buf;
 use crate::ring::driver::Chain;
 
-/// Whole pages of one partition from which they are drained though nothing presses.
-pub(crate) const DRAIN_BYTES: u64 = 128 << 10;
-
 /// A group that is an entry.
 struct Sealed {
     group: Group,
@@ -130,6 +127,7 @@ impl Journal {
 
     fn note_flushed(&self, mut sealed: Sealed) {
         let number = sealed.group.number;
+        let enough = self.enough_to_drain(&self.state.borrow());
         // one at a time: a partition tells its observers, who may look at the log
         for touched in &sealed.group.touched {
             let partition = {
@@ -144,7 +142,7 @@ impl Journal {
                 slot.partition.clone()
             };
             partition.advance_durable(touched.end, touched.place);
-            if partition.undrained_bytes() >= DRAIN_BYTES {
+            if partition.undrained_bytes() >= enough {
                 let mut state = self.state.borrow_mut();
                 let state = &mut *state;
                 if let Some(slot) = &mut state.slots[touched.slot as usize]

@@ -24,7 +24,7 @@ use crate::ring::buf::{Buf, BufMut};
 pub struct OpId(pub u64);
 
 /// Buffers that are written or sent one after the other.
-pub type Chain = SmallVec<[Buf; 4]>;
+pub type Chain = SmallVec<[Buf; 6]>;
 
 /// An open file or socket. Closed by the driver when the last clone goes: operations in flight
 /// hold one.
