@@ -304,6 +304,7 @@ fn log_config(ctx: &ShardContext) -> LogConfig {
             Size::Bytes(bytes) => JournalSize::Bytes(bytes),
         },
         undrained_bytes: arena as u64 / 8,
+        open_segments: config.log.open_segments,
         cache_bytes: arena / 2,
         ..LogConfig::default()
     }

@@ -8,6 +8,7 @@ use corelane::wire::messages::*;
 
 use crate::client::{Client, Fetching, batch, data, fetched, outcomes, part, produce, put};
 use crate::started;
+use crate::support::broker::Setup;
 
 fn closes(socket: &mut TcpStream) -> bool {
     let mut rest = Vec::new();
@@ -284,4 +285,39 @@ fn a_connection_moves_to_the_core_of_its_partition_and_serves_all_the_same() {
         // and the other partition is served from there too
         assert_eq!(put(&mut maker, "u", 0, &["z"]).0, 3, "no such topic");
     }
+}
+
+/// A log that cannot open a file takes its directory offline: sockets may not use up all of them.
+#[test]
+fn clients_cannot_take_the_files_that_the_log_needs() {
+    let backlog = ("socket.listen.backlog.size", "4000");
+    let mut setup = Setup::new(&[("corelane.cores", "1"), backlog]).unwrap();
+    setup.limit_open_files(400);
+    let broker = setup.start().unwrap();
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 20, &[]);
+    // more than may be open: the rest waits in the backlog
+    let address = broker.address().parse().unwrap();
+    let open = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+    let sockets: Vec<TcpStream> = std::iter::from_fn(open).take(600).collect();
+    assert!(sockets.len() > 500, "{} sockets", sockets.len());
+    // large enough to go to the segment at once
+    let value = "x".repeat(300_000);
+    for partition in 0..20 {
+        assert_eq!(put(&mut client, "t", partition, &[&value]), (0, 0));
+    }
+    drop(sockets);
+    assert_eq!(
+        put(&mut Client::connect(&broker.address()), "t", 0, &["next"]),
+        (0, 1)
+    );
+    broker.stop().unwrap();
+}
+
+#[test]
+fn a_start_with_too_few_files_says_so() {
+    let mut setup = Setup::new(&[("corelane.cores", "1")]).unwrap();
+    setup.limit_open_files(100);
+    let error = setup.start().err().unwrap();
+    assert!(format!("{error:#}").contains("ulimit -n"), "{error:#}");
 }

@@ -54,6 +54,7 @@ pub struct Setup {
     home: TempDir,
     address: SocketAddr,
     overrides: Vec<(String, String)>,
+    open_files: Option<u32>,
     kafka: bool,
 }
 
@@ -80,6 +81,7 @@ impl Setup {
             home,
             address: free.local_addr()?,
             overrides,
+            open_files: None,
             kafka: is_kafka(),
         })
     }
@@ -88,6 +90,11 @@ impl Setup {
     pub fn set(&mut self, key: &str, value: &str) {
         self.overrides.retain(|(k, _)| k != key);
         self.overrides.push((key.to_string(), value.to_string()));
+    }
+
+    /// Files that the process may open at once in the starts to come.
+    pub fn limit_open_files(&mut self, limit: u32) {
+        self.open_files = Some(limit);
     }
 
     /// Where clients connect.
@@ -115,7 +122,16 @@ impl Setup {
         let mut command = if self.kafka {
             kafka::server(self.home.path(), self.address)?
         } else {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+            let binary = env!("CARGO_BIN_EXE_corelane");
+            let mut command = match self.open_files {
+                None => Command::new(binary),
+                Some(limit) => {
+                    let mut shell = Command::new("sh");
+                    let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+                    shell.args(["-c", &script, binary]);
+                    shell
+                }
+            };
             let data = self.data();
             command
                 .arg("serve")

@@ -11,6 +11,7 @@ use super::spec::{Cores, LaneMode, Lanes, Size, parse_cores, parse_ports, parse_
 use super::topic::TopicConfig;
 use super::topic_resolve::{Overrides, resolve_topic_over};
 use crate::base::ids::NodeId;
+use crate::base::limits::OPEN_SEGMENTS;
 
 /// Everything that a broker is started with; shared by all shards.
 #[derive(Clone, Debug)]
@@ -108,6 +109,8 @@ pub struct LogConfig {
     pub journal_size: Size,
     /// `log.flush.interval.ms`, 30 s where it is not set; for [`FlushPolicy::Interval`].
     pub flush_interval_ms: u64,
+    /// Segment files that a shard keeps open, at most.
+    pub open_segments: usize,
 }
 
 /// Fetch limits.
@@ -417,6 +420,7 @@ impl BrokerConfig {
         };
         let log = LogConfig {
             dirs: b.dirs(),
+            open_segments: OPEN_SEGMENTS,
             flush_policy: match settings.text("corelane.flush.policy") {
                 Some("interval") => FlushPolicy::Interval,
                 _ => FlushPolicy::Group,

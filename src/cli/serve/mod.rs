@@ -2,6 +2,7 @@
 
 mod banner;
 mod disk;
+mod files;
 mod logs;
 mod settings;
 mod shards;
@@ -32,11 +33,17 @@ pub fn run(options: &Serve, output: &Output) -> anyhow::Result<()> {
     }
     probe()?;
     let files = raise_open_files(OPEN_FILES).context("the limit of open files can't be read")?;
-    if files < 65_536 {
-        tracing::warn!("only {files} files may be open at once; raise it with `ulimit -n`");
-    }
-    let config = Arc::new(loaded.config);
+    let mut config = loaded.config;
     let cores = shards::cores(&config)?;
+    files::share_out(files, cores.len() as u64, &mut config)?;
+    if files < 65_536 {
+        tracing::warn!(
+            "only {files} files may be open at once, so there may be {} connections; raise it with \
+             `ulimit -n`",
+            config.network.max_connections
+        );
+    }
+    let config = Arc::new(config);
     let stop = StopFlag::default();
     signals.watch(stop.clone(), logs)?;
     let banner = banner::Banner::new(&config, &cores, output);

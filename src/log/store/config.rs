@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::ids::NodeId;
+use crate::base::limits::OPEN_SEGMENTS;
 
 /// What an ack waits for (`corelane.flush.policy`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,7 +70,7 @@ impl Default for LogConfig {
             undrained_bytes: 256 << 20,
             bypass_bytes: 256 << 10,
             reserved_disk_bytes: 64 << 20,
-            open_segments: 8192,
+            open_segments: OPEN_SEGMENTS,
             cache_bytes: 128 << 20,
             lock_timeout: Duration::from_secs(10),
         }

@@ -99,7 +99,7 @@ pub(super) const TABLE: &[Property] = &[
         "max.connections",
         Kind::Int(0, INT_MAX),
         "2147483647",
-        "Most connections of the machine. Above, the one that was idle longest makes room.",
+        "Most connections of the machine. Further ones wait until one is closed. Half of the files that the process may open at most.",
     )
     .cluster_wide(),
     broker(
