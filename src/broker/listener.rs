@@ -66,7 +66,7 @@ pub enum ListenError {
         reason: String,
     },
     /// The address is taken, or not ours.
-    #[error("listener {name} cannot listen on {address}: {source}")]
+    #[error("listener {name} cannot listen on {address}: {source}{}", advice(.source))]
     Bind {
         /// Of the listener.
         name: String,
@@ -75,6 +75,19 @@ pub enum ListenError {
         /// From the system.
         source: std::io::Error,
     },
+}
+
+fn advice(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "; stop what listens there (`ss -ltnp` names it), or choose another with --listen"
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root or CAP_NET_BIND_SERVICE"
+        }
+        std::io::ErrorKind::AddrNotAvailable => "; the address is none of this machine",
+        _ => "",
+    }
 }
 
 /// What is to be bound, in the order of the configuration.

@@ -213,6 +213,12 @@ fn wrong_usage_and_failures_differ_in_their_codes() {
     let missing = corelane(&["serve", "/nowhere/server.properties"], "");
     assert_eq!(code(&missing), 1);
     assert!(said(&missing).contains("/nowhere"), "{}", said(&missing));
+    let level = corelane(&["serve", "--log-level", "loud"], "");
+    assert_eq!(code(&level), 2, "{}", said(&level));
+    assert!(said(&level).contains("loud"), "{}", said(&level));
+    let nowhere = corelane(&["serve", "--data", "/proc/nowhere"], "");
+    assert_eq!(code(&nowhere), 1, "{}", said(&nowhere));
+    assert!(said(&nowhere).contains("--data"), "{}", said(&nowhere));
     // nobody listens on the discard port
     let alone = corelane(&["topic", "list", "--bootstrap", "127.0.0.1:9"], "");
     assert_eq!(code(&alone), 1);
@@ -227,6 +233,7 @@ fn a_taken_address_is_named() {
     let output = corelane(&["serve", "--listen", &cli.address, "--data", &data], "");
     assert_eq!(code(&output), 1, "{}", said(&output));
     assert!(said(&output).contains(&cli.address), "{}", said(&output));
+    assert!(said(&output).contains("--listen"), "{}", said(&output));
 }
 
 #[test]

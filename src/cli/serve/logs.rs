@@ -21,11 +21,17 @@ pub struct Logs {
 /// Starts logging. `filter` is a level, or `target=level` pairs as `tracing` reads them.
 pub fn start(filter: Option<&str>) -> anyhow::Result<Logs> {
     let text = filter.unwrap_or(LEVELS[INFO]);
-    let parsed = EnvFilter::builder().parse(text).map_err(|e| {
+    let bad = |what: &str| {
         anyhow!(Usage(format!(
-            "--log-level {text}: {e}; error, warn, info, debug, trace are levels"
+            "--log-level {text}: {what}; error, warn, info, debug, trace are levels"
         )))
-    })?;
+    };
+    if let Some(word) = text.split(',').find(|part| !is_directive(part)) {
+        return Err(bad(&format!("{word:?} is no level")));
+    }
+    let parsed = EnvFilter::builder()
+        .parse(text)
+        .map_err(|e| bad(&e.to_string()))?;
     let logger = fmt()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
@@ -43,6 +49,11 @@ pub fn start(filter: Option<&str>) -> anyhow::Result<Logs> {
             let _ = handle.reload(filter);
         }),
     })
+}
+
+/// A lone word is a target to `tracing`, which would silence all others: it is a level here.
+fn is_directive(part: &str) -> bool {
+    part.contains('=') || part == "off" || LEVELS.contains(&part)
 }
 
 impl Logs {

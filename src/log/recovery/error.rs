@@ -56,6 +56,14 @@ pub enum OpenError {
         /// What is wrong with it.
         what: String,
     },
+    /// It is not there and cannot be made.
+    #[error("the log directory {dir} cannot be made: {source}; set log.dirs (--data) to another")]
+    Make {
+        /// The log directory.
+        dir: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// The operating system refused.
     #[error("{path}: {source}")]
     Io {

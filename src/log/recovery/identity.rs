@@ -43,6 +43,7 @@ async fn lock_directory(
     let driver = ring.driver();
     let lock = driver.open(path, options).map_err(OpenError::io(path))?;
     let deadline = ring.now() + config.lock_timeout;
+    let mut told = false;
     loop {
         match driver.try_lock(&lock) {
             Ok(()) => return Ok(lock),
@@ -54,7 +55,12 @@ async fn lock_directory(
                     dir: path.parent().unwrap_or(path).to_path_buf(),
                 });
             }
-            Err(_) => ring.sleep(LOCK_RETRY).await,
+            Err(_) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::info!(path = %path.display(), "waits for a broker that holds the lock");
+                }
+                ring.sleep(LOCK_RETRY).await;
+            }
         }
     }
 }
@@ -84,7 +90,11 @@ async fn make_durable(ring: &Ring, path: &Path) -> Result<(), OpenError> {
         .ancestors()
         .take_while(|above| !above.as_os_str().is_empty() && !ring.exists(above))
         .collect();
-    ring.create_dir_all(path).map_err(OpenError::io(path))?;
+    ring.create_dir_all(path)
+        .map_err(|source| OpenError::Make {
+            dir: path.to_path_buf(),
+            source,
+        })?;
     for made in missing {
         let parent = match made.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
