@@ -344,6 +344,8 @@ fn partitions(b: &Bench) {
         let dir = b.fresh(&format!("partitions-{partitions}"));
         let server = Server::broker(&b.setup(&dir).set(JOURNAL));
         kafka::create_topics(server.addr, &[(kafka::TOPIC, partitions)]).expect("topic");
+        // what so many new directories left to be written is not what is measured
+        nix::unistd::sync();
         server
     };
     let one = server_for(1);
