@@ -376,7 +376,9 @@ impl Partition {
             .map_err(io)?;
         self.begin_file(&file, base).map_err(io)?;
         file.write_at(chain, from).await.map_err(io)?;
-        file.sync_data().await.map_err(io)?;
+        // final whatever it says, a full disk included: not to be tried again
+        let flushed = file.sync_data().await;
+        flushed.map_err(|error| io(io::Error::other(error)))?;
         self.note_drained(base, to);
         if let Some(segment) = self.state.borrow_mut().by_base(base) {
             segment.dirty = false;
@@ -388,13 +390,13 @@ impl Partition {
     /// are hints and are not flushed here.
     async fn finish_sealed(&self, base: Offset) -> Result<(), LogError> {
         let (len, next, snapshot) = {
-            let mut state = self.state.borrow_mut();
+            let state = self.state.borrow();
             let Some(i) = state.index_of(base) else {
                 return Ok(());
             };
             let next = state.segments.get(i + 1).map(|next| next.base);
-            let segment = &mut state.segments[i];
-            (segment.len(), next, segment.snapshot.take())
+            let segment = &state.segments[i];
+            (segment.len(), next, segment.snapshot.clone())
         };
         self.trim(base, len)?;
         self.write_indexes(base).await?;
@@ -402,6 +404,9 @@ impl Partition {
             self.write_side_file(self.path(next, Kind::Snapshot), &snapshot)?;
         }
         self.write_epochs()?;
+        if let Some(segment) = self.state.borrow_mut().by_base(base) {
+            segment.snapshot = None; // with it the segment is finished
+        }
         // its last chunk is not full, so the cache did not get it yet
         let (position, bytes) = {
             let state = self.state.borrow();

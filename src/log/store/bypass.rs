@@ -32,14 +32,26 @@ impl Journal {
                 state.bypassing -= 1;
             }
             self.progress.notify_all();
-            if let Err(error) = written {
-                return self.drain_failed(&partition, &error);
+            match written {
+                Ok(()) => {}
+                Err(error) if error.is_full() && !partition.is_gone() => {
+                    self.park(&error).await;
+                    continue; // the same round again
+                }
+                Err(error) => return self.drain_failed(&partition, &error),
             }
             self.counts.bypass();
             if !self.point(id, &partition, count, target).await {
                 return;
             }
         }
+    }
+
+    async fn park(&self, error: &DrainError) {
+        self.state.borrow_mut().parked += 1;
+        self.progress.notify_all();
+        self.wait_for_space(error).await;
+        self.state.borrow_mut().parked -= 1;
     }
 
     /// The batches of one segment that wait now; none ends the partition's bypass.
@@ -107,9 +119,13 @@ impl Journal {
         };
         self.state.borrow_mut().bypassing -= 1;
         self.progress.notify_all();
-        if let Err(error) = settled {
-            self.drain_failed(partition, &error);
-            return None;
+        match settled {
+            Ok(()) => {}
+            Err(error) if error.is_full() && !partition.is_gone() => self.park(&error).await,
+            Err(error) => {
+                self.drain_failed(partition, &error);
+                return None;
+            }
         }
         Some(())
     }

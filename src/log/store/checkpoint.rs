@@ -11,7 +11,9 @@ use crate::log::journal::table::BlockBuilder;
 use crate::log::partition::Partition;
 use crate::log::store::appends::touch;
 use crate::log::store::bypass::carry;
-use crate::log::store::drains::{DRAINS, DrainError, DrainPace, for_each, unless_gone};
+use crate::log::store::drains::{
+    DRAINS, DrainError, DrainPace, flush_failed, for_each, unless_full, unless_gone,
+};
 use crate::log::store::journal::{Journal, State};
 use crate::log::store::table::{Mark, gone_into};
 
@@ -25,6 +27,8 @@ struct Picture {
     /// Where the block goes.
     part: TableRef,
     unnamed: Mark,
+    /// Directories of deleted partitions that may go then.
+    doomed: usize,
 }
 
 /// A tail that was carried so often unchanged is settled.
@@ -50,15 +54,19 @@ impl Journal {
             ids.dedup();
             (goal, ids)
         };
-        self.drain_pages(ids.clone(), DrainPace::PRESSED).await?;
+        // what finds no space keeps its part of the ring; the rest is freed all the same, and so are
+        // the files of deleted partitions, which may be the space that is missing
+        let mut full = Ok(());
+        let drained = self.drain_pages(ids.clone(), DrainPace::PRESSED).await;
+        unless_full(drained, &mut full)?;
         self.flush_all_dirty().await?;
-        self.tails(ids, goal, all).await?;
+        unless_full(self.tails(ids, goal, all).await, &mut full)?;
         self.count_undrained();
         let freed = self.publish().await?;
         let took = self.ring.now().since(begun);
         self.state.borrow_mut().pace.freed(freed, took);
+        full?;
         self.grow().await?;
-        self.unlink_doomed();
         self.directory
             .look_at_space(&self.ring, self.limits.reserved_disk_bytes);
         Ok(())
@@ -94,12 +102,13 @@ impl Journal {
             self.work.notify_all();
         }
         let this = self.clone();
-        for_each(&self.ring, DRAINS, settle, move |id| {
+        let settled = for_each(&self.ring, DRAINS, settle, move |id| {
             let this = this.clone();
             async move { this.settle_slot(id).await }
         })
-        .await?;
-        self.flush_names().await
+        .await;
+        self.flush_names().await?;
+        settled
     }
 
     fn try_carry(&self, state: &mut State, id: SlotId) -> bool {
@@ -153,7 +162,8 @@ impl Journal {
         self.flush_slot(id).await
     }
 
-    /// Table, then superblock, then the ring's space, whose bytes it answers.
+    /// Table, then superblock, then the ring's space, whose bytes it answers, and the files of
+    /// deleted partitions.
     async fn publish(self: &Rc<Self>) -> Result<u64, DrainError> {
         let picture = self.picture().await;
         let table = match picture.block {
@@ -172,7 +182,7 @@ impl Journal {
                 let state = self.state.borrow();
                 state.last_sealed
             };
-            self.file.sync_data().await?;
+            self.file.sync_data().await.map_err(flush_failed)?;
             self.counts.flush();
             self.state.borrow_mut().durable = through;
         }
@@ -197,6 +207,7 @@ impl Journal {
         state.unnamed.tabled(picture.unnamed);
         let freed = before - state.space.used().min(before);
         drop(state);
+        self.unlink_doomed(picture.doomed);
         self.progress.notify_all();
         Ok(freed)
     }
@@ -215,7 +226,9 @@ impl Journal {
         let state = &mut *state;
         state.holding = false;
         let captured = state.space.next_sequence() - 1;
-        let full = state.table.len > 2 * state.table_full && state.table.len > (1 << 20);
+        let full = state.table.len > 2 * state.table_full
+            && state.table.len > (1 << 20)
+            && !self.directory.is_full();
         let mut block = BlockBuilder::new();
         let mut waits = Vec::new();
         for slot in state.slots.iter_mut().flatten() {
@@ -253,24 +266,15 @@ impl Journal {
             block: (!block.is_empty()).then_some(block),
             part,
             unnamed: state.unnamed.mark(),
+            doomed: state.doomed.len(),
         }
     }
 
-    /// Removes directories of deleted partitions that no journal bytes belong to any more.
-    fn unlink_doomed(self: &Rc<Self>) {
-        let first = {
-            let state = self.state.borrow();
-            state.superblock.sequence
-        };
-        let gone: Vec<_> = {
-            let mut state = self.state.borrow_mut();
-            let (gone, stay) = std::mem::take(&mut state.doomed)
-                .into_iter()
-                .partition(|(sequence, _)| *sequence < first);
-            state.doomed = stay;
-            gone
-        };
-        for (_, path) in gone {
+    /// Removes the directories of the partitions that the durable table says are deleted: a replay
+    /// skips what the ring still holds of them.
+    fn unlink_doomed(self: &Rc<Self>, count: usize) {
+        let gone: Vec<_> = self.state.borrow_mut().doomed.drain(..count).collect();
+        for path in gone {
             let ring = self.ring.clone();
             self.ring
                 .spawn_background(async move {

@@ -143,13 +143,7 @@ impl Journal {
             };
             partition.advance_durable(touched.end, touched.place);
             if partition.undrained_bytes() >= enough {
-                let mut state = self.state.borrow_mut();
-                let state = &mut *state;
-                if let Some(slot) = &mut state.slots[touched.slot as usize]
-                    && !std::mem::replace(&mut slot.queued, true)
-                {
-                    state.ready.push_back(touched.slot);
-                }
+                self.queue(touched.slot);
             }
         }
         let mut state = self.state.borrow_mut();

@@ -118,13 +118,18 @@ impl Directory {
         if self.is_offline() {
             return Err(self.offline_error());
         }
-        if self.full.load(Ordering::Relaxed) {
-            return Err(StorageError::NoSpace {
-                dir: self.path.display().to_string(),
-                available_bytes: self.available_bytes.load(Ordering::Relaxed),
-            });
+        match self.is_full() {
+            true => Err(self.no_space()),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// What those are told who need space here.
+    pub fn no_space(&self) -> StorageError {
+        StorageError::NoSpace {
+            dir: self.path.display().to_string(),
+            available_bytes: self.available_bytes.load(Ordering::Relaxed),
+        }
     }
 
     /// What those are told who wait for something here.
@@ -183,6 +188,11 @@ impl Directory {
     /// An empty journal of an earlier run.
     pub fn take_free_journal(&self) -> Option<FreeJournal> {
         lock(&self.free).pop()
+    }
+
+    /// A journal of [`Directory::take_free_journal`] that could not be used.
+    pub fn give_back(&self, journal: FreeJournal) {
+        lock(&self.free).push(journal);
     }
 
     /// Lists a journal in `corelane.properties`, durably, before its first entry. Shards take

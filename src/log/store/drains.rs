@@ -58,7 +58,7 @@ const FLUSHES: usize = 3;
 const SEAL_AFTER: Duration = Duration::from_secs(1);
 /// After so long everything goes to its files, and the ring is empty.
 const SETTLE_AFTER: Duration = Duration::from_secs(10);
-/// How often a full file system is looked at again.
+/// How often a full file system is tried again.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
 /// What a failed step means.
@@ -79,7 +79,7 @@ pub(crate) fn flush_failed(error: io::Error) -> DrainError {
 }
 
 impl DrainError {
-    fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         matches!(
             self,
             DrainError::Log(LogError::Io { source, .. }) | DrainError::Io(source)
@@ -104,9 +104,16 @@ enum Next {
 impl Journal {
     /// Drains and checkpoints until the journal stops.
     pub async fn run_drains(self: Rc<Self>) {
+        let mut starved = false;
         loop {
             let wait = self.drain.wait();
-            let done = match self.next() {
+            let next = match starved {
+                false => self.next(),
+                // what is held of deleted partitions may be the space that is missing
+                true if self.next() != Next::Stop => Next::Checkpoint(false),
+                true => Next::Stop,
+            };
+            let done = match next {
                 Next::Stop => break,
                 Next::Wait(None) => {
                     self.state.borrow_mut().drains_asleep = true;
@@ -126,15 +133,10 @@ impl Journal {
                 Next::Names => self.table_names().await,
                 Next::Checkpoint(all) => self.checkpoint(all).await,
             };
+            starved = done.as_ref().is_err_and(DrainError::is_full);
             match done {
                 Ok(()) => {}
-                Err(error) if error.is_full() => {
-                    self.directory.mark_full();
-                    tracing::warn!(dir = %self.directory.path().display(), %error, "draining waits for space");
-                    self.ring.sleep(FULL_RETRY).await;
-                    self.directory
-                        .look_at_space(&self.ring, self.limits.reserved_disk_bytes);
-                }
+                Err(error) if error.is_full() => self.wait_for_space(&error).await,
                 Err(error) => {
                     if !self.directory.is_offline() {
                         self.fail("draining", &io::Error::other(error.to_string()));
@@ -145,6 +147,16 @@ impl Journal {
         }
         self.state.borrow_mut().stopped_drains = true;
         self.progress.notify_all();
+    }
+
+    /// Refuses produce while the file system has no space for what is in memory, and lets it be
+    /// tried again: all of it stays where it is until then.
+    pub(crate) async fn wait_for_space(&self, error: &DrainError) {
+        self.directory.mark_full();
+        tracing::warn!(dir = %self.directory.path().display(), %error, "draining waits for space");
+        self.ring.sleep(FULL_RETRY).await;
+        self.directory
+            .look_at_space(&self.ring, self.limits.reserved_disk_bytes);
     }
 
     fn next(&self) -> Next {
@@ -229,20 +241,24 @@ impl Journal {
         pace: DrainPace,
     ) -> Result<(), DrainError> {
         let this = self.clone();
-        for_each(&self.ring, pace.files, ids, move |id| {
+        let drained = for_each(&self.ring, pace.files, ids, move |id| {
             let this = this.clone();
             async move { this.drain_slot(id, pace).await }
         })
-        .await?;
+        .await;
         self.count_undrained();
-        Ok(())
+        drained
     }
 
     async fn drain_slot(&self, id: SlotId, pace: DrainPace) -> Result<(), DrainError> {
         let Some(partition) = self.unqueue(id) else {
             return Ok(());
         };
-        unless_gone(&partition, self.drain_partition(id, &partition, pace).await)
+        let drained = self.drain_partition(id, &partition, pace).await;
+        if drained.as_ref().is_err_and(DrainError::is_full) {
+            self.queue(id);
+        }
+        unless_gone(&partition, drained)
     }
 
     async fn drain_partition(
@@ -277,6 +293,17 @@ impl Journal {
         let slot = state.slots[id as usize].as_mut()?;
         slot.queued = false;
         Some(slot.partition.clone())
+    }
+
+    /// It has enough whole pages to drain.
+    pub(crate) fn queue(&self, id: SlotId) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        if let Some(slot) = &mut state.slots[id as usize]
+            && !std::mem::replace(&mut slot.queued, true)
+        {
+            state.ready.push_back(id);
+        }
     }
 
     pub(crate) fn mark_dirty(&self, id: SlotId) {
@@ -402,7 +429,8 @@ pub(crate) fn unless_gone(
     }
 }
 
-/// Runs `work` for each item, at most `limit` at a time; the first error stops what has not begun.
+/// Runs `work` for each item, at most `limit` at a time. The first error stops what has not begun,
+/// but for a want of space: others may find theirs.
 pub(crate) async fn for_each<F, W>(
     ring: &Ring,
     limit: usize,
@@ -414,11 +442,12 @@ where
     W: Fn(SlotId) -> F + 'static,
 {
     let workers = limit.min(items.len());
+    let mut all = Ok(());
     if workers <= 1 {
         for item in items {
-            work(item).await?;
+            unless_full(work(item).await, &mut all)?;
         }
-        return Ok(());
+        return all;
     }
     let queue = Rc::new(RefCell::new(VecDeque::from(items)));
     let work = Rc::new(work);
@@ -426,11 +455,12 @@ where
         .map(|_| {
             let (queue, work) = (queue.clone(), work.clone());
             ring.spawn(async move {
+                let mut all = Ok(());
                 loop {
                     let Some(item) = queue.borrow_mut().pop_front() else {
-                        return Ok(());
+                        return all;
                     };
-                    if let Err(error) = work(item).await {
+                    if let Err(error) = unless_full(work(item).await, &mut all) {
                         queue.borrow_mut().clear();
                         return Err(error);
                     }
@@ -438,12 +468,25 @@ where
             })
         })
         .collect();
-    let mut first = Ok(());
+    let mut failed = Ok(());
     for handle in handles {
-        let done = handle.await;
-        if first.is_ok() {
-            first = done;
+        if let Err(error) = unless_full(handle.await, &mut all) {
+            failed = Err(error);
         }
     }
-    first
+    failed.and(all)
+}
+
+/// Keeps a want of space for later, so that what needs none goes on.
+pub(crate) fn unless_full(
+    done: Result<(), DrainError>,
+    later: &mut Result<(), DrainError>,
+) -> Result<(), DrainError> {
+    match done {
+        Err(error) if error.is_full() => {
+            *later = Err(error);
+            Ok(())
+        }
+        other => other,
+    }
 }

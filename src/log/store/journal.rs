@@ -22,6 +22,7 @@ use crate::log::journal::superblock::{JournalKind, RING_START, Superblock, Table
 use crate::log::store::config::{JournalSize, LogConfig};
 use crate::log::store::counts::Counts;
 use crate::log::store::directory::{Directory, FreeJournal};
+use crate::log::store::drains::{DrainError, flush_failed};
 use crate::log::store::slot::Slot;
 use crate::log::store::table::Unnamed;
 use crate::ring::buf::{Buf, BufMut};
@@ -86,6 +87,8 @@ pub(crate) struct State {
     pub table: TableRef,
     /// Bytes of the table file's first, full part.
     pub table_full: u64,
+    /// The table file has space up to here.
+    pub table_space: u64,
     /// Deleted partitions that the table does not say so of yet.
     pub dropped: Vec<(PartitionKey, u32)>,
     /// All partitions deleted in this run, and how many of them the table has.
@@ -93,8 +96,8 @@ pub(crate) struct State {
     pub gone_tabled: usize,
     /// Partitions made and deleted that a power cut would undo.
     pub unnamed: Unnamed,
-    /// Directories of deleted partitions, with the sequence after which they may go.
-    pub doomed: Vec<(u64, PathBuf)>,
+    /// Directories of deleted partitions: they may go once a durable table says so.
+    pub doomed: Vec<PathBuf>,
     /// Partitions with enough whole pages to drain.
     pub ready: VecDeque<SlotId>,
     /// Partitions whose files wait for a flush.
@@ -109,6 +112,8 @@ pub(crate) struct State {
     pub bypassing: usize,
     /// Bytes of the ring that are kept for pointers to batches which are on the way.
     pub pointers: u64,
+    /// Partitions whose bypass waits for space on the disk.
+    pub parked: usize,
     pub holding: bool,
     /// Newest sequence that was written.
     pub last_sealed: u64,
@@ -171,7 +176,18 @@ impl Journal {
         file.try_lock()?;
         let wanted = RING_START + size;
         if journal.ring_end < wanted {
-            zero(ring, &file, journal.ring_end, wanted).await?;
+            if let Err(error) = zero(ring, &file, journal.ring_end, wanted).await {
+                if error.kind() == io::ErrorKind::StorageFull {
+                    match known {
+                        true => {
+                            file.set_len(journal.ring_end)?;
+                            directory.give_back(journal);
+                        }
+                        false => ring.remove_file(&path)?,
+                    }
+                }
+                return Err(error);
+            }
             journal.ring_end = wanted;
         }
         let superblock = Superblock {
@@ -223,6 +239,7 @@ impl Journal {
                 superblock: superblock.clone(),
                 table: TableRef::default(),
                 table_full: 0,
+                table_space: 0,
                 dropped: Vec::new(),
                 gone: Vec::new(),
                 gone_tabled: 0,
@@ -235,6 +252,7 @@ impl Journal {
                 undrained: 0,
                 bypassing: 0,
                 pointers: 0,
+                parked: 0,
                 holding: false,
                 last_sealed: journal.sequence - 1,
                 last_checkpoint: ring.now(),
@@ -252,7 +270,8 @@ impl Journal {
             drain: Event::new(),
             counts: Counts::default(),
         });
-        made.write_superblock(superblock).await?;
+        let written = made.write_superblock(superblock).await;
+        written.map_err(|error| io::Error::other(error.to_string()))?;
         if !known {
             ring.sync_dir(directory.path()).await?;
             directory.list_journal(ring, made.id).await?;
@@ -281,14 +300,14 @@ impl Journal {
     }
 
     /// Writes both pages of the superblock, one after the other.
-    pub async fn write_superblock(&self, mut superblock: Superblock) -> io::Result<()> {
+    pub async fn write_superblock(&self, mut superblock: Superblock) -> Result<(), DrainError> {
         superblock.update += 1;
         for page in 0..2 {
             let mut buf = self.buffer(PAGE_BYTES);
             buf[..PAGE_BYTES].copy_from_slice(&superblock.encode());
             let chain = Chain::from_iter([buf.freeze(0..PAGE_BYTES)]);
             self.file.write_at(chain, page * PAGE_BYTES as u64).await?;
-            self.file.sync_data().await?;
+            self.file.sync_data().await.map_err(flush_failed)?;
             self.counts.superblock_page();
         }
         self.state.borrow_mut().superblock = superblock;
@@ -375,8 +394,8 @@ impl Journal {
     }
 
     /// Makes the ring's file longer, if it may and should; the ring takes the pages at a moment
-    /// when its end is free.
-    pub async fn grow(&self) -> io::Result<()> {
+    /// when its end is free. Where there is no space for that it stays as it is.
+    pub async fn grow(&self) -> Result<(), DrainError> {
         let (from, mut superblock) = {
             let state = self.state.borrow();
             let half_full = state.space.used() * 2 > state.space.capacity();
@@ -387,14 +406,28 @@ impl Journal {
         };
         let capacity = from - RING_START;
         let to = RING_START + (capacity * 2).min(self.limits.max_ring_bytes);
-        if to <= from {
+        if to <= from || !self.has_space_to_grow(to - from) {
             return Ok(());
         }
-        zero(&self.ring, &self.file, from, to).await?;
+        match write_zeros(&self.ring, &self.file, from, to).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::info!(dir = %self.directory.path().display(), "no space for a larger journal");
+                return Ok(self.file.set_len(from)?);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.file.sync_all().await.map_err(flush_failed)?;
         superblock.ring_end = to;
         self.write_superblock(superblock).await?;
         self.state.borrow_mut().grown = Some(to);
         Ok(())
+    }
+
+    /// A larger ring must not take the space below which produce is refused.
+    fn has_space_to_grow(&self, bytes: u64) -> bool {
+        let space = self.ring.space(self.directory.path());
+        space.is_ok_and(|space| space.available_bytes >= bytes + self.limits.reserved_disk_bytes)
     }
 }
 
@@ -408,6 +441,11 @@ fn auto_limit(ring: &Ring, directory: &Directory) -> u64 {
 /// Writes zeros, so that later writes overwrite: a write into space that was only reserved makes
 /// the file system commit too.
 async fn zero(ring: &Ring, file: &File, from: u64, to: u64) -> io::Result<()> {
+    write_zeros(ring, file, from, to).await?;
+    file.sync_all().await
+}
+
+async fn write_zeros(ring: &Ring, file: &File, from: u64, to: u64) -> io::Result<()> {
     let mut buf = ring
         .arena()
         .try_alloc(ZERO_BYTES)
@@ -421,5 +459,5 @@ async fn zero(ring: &Ring, file: &File, from: u64, to: u64) -> io::Result<()> {
             .await?;
         at += n as u64;
     }
-    file.sync_all().await
+    Ok(())
 }

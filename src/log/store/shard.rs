@@ -249,8 +249,13 @@ impl LogStore {
         let index = self.journals.borrow().len() as u32 + 1;
         let made = Journal::begin(&self.ring, index, home, kind, &self.config).await;
         let journal = made.map_err(|error| {
-            home.take_offline(&format!("making a journal: {error}"));
-            StoreError::Storage(home.offline_error())
+            StoreError::Storage(match error.kind() {
+                std::io::ErrorKind::StorageFull => home.no_space(),
+                _ => {
+                    home.take_offline(&format!("making a journal: {error}"));
+                    home.offline_error()
+                }
+            })
         })?;
         self.ring.spawn(journal.clone().run_commits()).detach();
         self.ring.spawn(journal.clone().run_drains()).detach();

@@ -58,8 +58,14 @@ impl Journal {
             let bypasses = |slot: &Slot| {
                 !slot.partition.is_gone() && (slot.bypassing || !slot.bypass.is_empty())
             };
-            if !self.state.borrow().slots.iter().flatten().any(bypasses) {
-                return Ok(());
+            {
+                let state = self.state.borrow();
+                if !state.slots.iter().flatten().any(bypasses) {
+                    return Ok(());
+                }
+                if state.parked > 0 {
+                    return Err(self.directory.no_space());
+                }
             }
             wait.await;
         }

@@ -1,5 +1,7 @@
 //! The journal's table: what a checkpoint adds to it, and the names that cannot wait for one.
 
+use std::io;
+
 use crate::base::ids::Offset;
 use crate::log::append::StorageError;
 use crate::log::commit::space::SlotId;
@@ -9,7 +11,11 @@ use crate::log::journal::table::BlockBuilder;
 use crate::log::partition::PartitionFacts;
 use crate::log::store::drains::{DrainError, flush_failed};
 use crate::log::store::journal::{Journal, State};
+use crate::ring::File;
 use crate::ring::driver::OpenOptions;
+
+/// Space that is kept behind a table's end.
+const TABLE_SPACE_BYTES: u64 = 64 << 10;
 
 /// Partitions made and deleted under the interval policy that no durable table names: the ring,
 /// which a power cut takes, is all that knows them.
@@ -157,6 +163,7 @@ impl Journal {
                 ..OpenOptions::default()
             },
         )?;
+        self.reserve_table(&file, part, bytes.len() as u64).await?;
         file.write_now(&bytes, part.len)?;
         file.sync_all().await.map_err(flush_failed)?;
         self.counts.flush();
@@ -173,6 +180,31 @@ impl Journal {
             len: part.len + bytes.len() as u64,
             crc,
         })
+    }
+}
+
+impl Journal {
+    /// Keeps space for the next blocks too: on a full disk a table must say that partitions are
+    /// deleted before their files may go.
+    async fn reserve_table(&self, file: &File, part: TableRef, bytes: u64) -> io::Result<()> {
+        let end = part.len + bytes;
+        let reserved = match part.len {
+            0 => 0,
+            _ => self.state.borrow().table_space,
+        };
+        if end <= reserved {
+            return Ok(());
+        }
+        let wanted = (end + TABLE_SPACE_BYTES).next_multiple_of(TABLE_SPACE_BYTES);
+        let got = match file.allocate(0, wanted, true).await {
+            Ok(()) => wanted,
+            Err(error) => match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::Unsupported => end,
+                _ => return Err(error),
+            },
+        };
+        self.state.borrow_mut().table_space = got;
+        Ok(())
     }
 }
 

@@ -127,11 +127,9 @@ impl Journal {
         self.progress.notify_all();
     }
 
-    /// The directory of a deleted partition, under its new name, goes once no journal bytes behind
-    /// the durable checkpoint belong to it.
+    /// The directory of a deleted partition, under its new name, goes with the next checkpoint: its
+    /// table says so to a replay that finds bytes of it in the ring.
     pub fn doom(&self, directory: PathBuf) {
-        let mut state = self.state.borrow_mut();
-        let newest = state.space.next_sequence() - 1;
-        state.doomed.push((newest, directory));
+        self.state.borrow_mut().doomed.push(directory);
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::harness::*;
 use crate::base::ids::Offset;
-use crate::log::store::JournalSize;
+use crate::log::append::StorageError;
+use crate::log::store::{JournalSize, NewPartition, StoreError, Ticket};
 
 async fn fill(
     store: std::rc::Rc<crate::log::store::LogStore>,
@@ -117,6 +118,120 @@ fn a_full_disk_refuses_produce_serves_reads_and_heals() {
     let end = run.partition(0).log_end();
     assert_eq!(run.produce(0, b"again").base_offset, end);
     assert_eq!(run.values(1)[0].0, Offset(0));
+}
+
+/// Appends to each of these partitions, then takes all space that is left on the disk.
+fn append_then_fill(machine: &Machine, run: &Run, partitions: i32, bytes: usize) -> Vec<Ticket> {
+    let tickets = (0..partitions).map(|n| {
+        let (store, partition) = (run.store.clone(), run.partition(n));
+        run.run(async move {
+            let appended = append(&store, &partition, &batch(&vec![n as u8; bytes])).await;
+            appended.expect("appended").ticket
+        })
+    });
+    let tickets = tickets.collect();
+    let path = Path::new("/data");
+    let used = machine.world.used_disk_bytes(machine.id, path);
+    machine.world.set_disk_bytes(machine.id, path, used);
+    tickets
+}
+
+fn flushed(run: &Run, tickets: Vec<Ticket>) {
+    for ticket in tickets {
+        let store = run.store.clone();
+        run.run(async move { store.flushed(ticket).await.expect("flushed") });
+    }
+}
+
+#[test]
+fn a_batch_past_the_journal_waits_for_space() {
+    let mut machine = Machine::new(55);
+    machine.config.journal_size = JournalSize::Bytes(4 << 20);
+    let run = filled(&machine, 1, 1, 1_000);
+    let tickets = append_then_fill(&machine, &run, 1, 700_000);
+    machine.world.run_for(Duration::from_secs(5));
+    assert_eq!(run.store.damage(&key(0)), None, "it is full, not broken");
+    assert!(!run.store.reached(tickets[0], true), "there was no space");
+    assert_eq!(run.values(0).len(), 1);
+    machine
+        .world
+        .set_disk_bytes(machine.id, Path::new("/data"), 1 << 30);
+    flushed(&run, tickets);
+    assert_eq!(run.values(0).len(), 2);
+}
+
+#[test]
+fn drains_that_found_no_space_go_on_when_there_is_some() {
+    let mut machine = Machine::new(56);
+    machine.config.journal_size = JournalSize::Bytes(16 << 20);
+    let run = filled(&machine, 30, 1, 1_000);
+    let tickets = append_then_fill(&machine, &run, 30, 200_000);
+    flushed(&run, tickets);
+    machine.world.run_for(Duration::from_secs(3));
+    let undrained = |n| run.partition(n).undrained_bytes();
+    assert!(
+        (0..30).any(|n| undrained(n) > 100_000),
+        "there was no space"
+    );
+    machine
+        .world
+        .set_disk_bytes(machine.id, Path::new("/data"), 1 << 30);
+    machine.world.run_for(Duration::from_secs(3));
+    for n in 0..30 {
+        assert!(undrained(n) < 4096, "partition {n}: {}", undrained(n));
+        assert_eq!(run.values(n).len(), 2);
+    }
+}
+
+#[test]
+fn on_a_full_disk_a_deletion_makes_space() {
+    let mut machine = Machine::new(57);
+    machine.config.journal_size = JournalSize::Bytes(4 << 20);
+    let run = filled(&machine, 5, 1, 50_000);
+    run.run(fill(run.store.clone(), vec![run.partition(4)], 10, 60_000));
+    machine.world.run_for(Duration::from_secs(15));
+    let tickets = append_then_fill(&machine, &run, 4, 200_000);
+    flushed(&run, tickets);
+    machine.world.run_for(Duration::from_secs(3));
+    let undrained = |n| run.partition(n).undrained_bytes();
+    assert!((0..4).any(|n| undrained(n) > 100_000), "there was no space");
+    let store = run.store.clone();
+    run.run(async move { store.delete_partition(&key(4)).await.expect("deleted") });
+    machine.world.run_for(Duration::from_secs(15));
+    let names = run.ring.read_dir(Path::new("/data")).expect("a directory");
+    assert!(!names.iter().any(|entry| entry.name.ends_with("-delete")));
+    // a file system gives blocks back once its own journal says that they are free
+    run.ring.sync_fs(Path::new("/data")).expect("flushed");
+    machine.world.run_for(Duration::from_secs(3));
+    let left: u64 = (0..4).map(undrained).sum();
+    assert!(left < 300_000, "{left} bytes found no space");
+}
+
+#[test]
+fn without_space_for_a_journal_a_partition_is_refused_until_there_is_some() {
+    let machine = Machine::new(59);
+    let run = machine.start();
+    let path = Path::new("/data");
+    machine.world.set_disk_bytes(machine.id, path, 1 << 20);
+    let store = run.store.clone();
+    let refused = run.run(async move {
+        let new = NewPartition {
+            key: key(0),
+            topic: "t".into(),
+            config: Default::default(),
+        };
+        store.create_partition(new).await.map(|_| ())
+    });
+    assert!(
+        matches!(
+            &refused,
+            Err(StoreError::Storage(StorageError::NoSpace { .. }))
+        ),
+        "{refused:?}"
+    );
+    machine.world.set_disk_bytes(machine.id, path, 1 << 30);
+    run.create(0);
+    run.produce(0, b"one");
 }
 
 #[test]
