@@ -14,6 +14,7 @@ pub mod complaints;
 pub mod connection;
 pub mod control;
 pub mod counters;
+pub mod expire;
 pub mod gather;
 pub mod lanes;
 pub mod listener;

@@ -28,7 +28,7 @@ use crate::broker::recycle::Pool;
 use crate::broker::session::{SessionCache, Slots};
 use crate::broker::shard::Shard;
 use crate::broker::stages::Stages;
-use crate::broker::{apply, serve, sweep};
+use crate::broker::{apply, expire, serve, sweep};
 use crate::log::partition::Observer;
 use crate::log::recovery::{OpenError, OpenedShard, open_directories};
 use crate::log::store::{FlushPolicy, JournalSize};
@@ -425,6 +425,8 @@ async fn build(
     apply::apply(&shard, image).await.map_err(StartError::Log)?;
     shard.ring.spawn(serve::receive(shard.clone())).detach();
     shard.ring.spawn(sweep::run(shard.clone())).detach();
+    let expiring = expire::run(shard.clone());
+    shard.ring.spawn_background(expiring).detach();
     Ok(shard)
 }
 
