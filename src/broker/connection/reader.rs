@@ -55,6 +55,10 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, unread: Vec<u8>
 
 async fn close(shard: &Rc<Shard>, connection: &Rc<Connection>) {
     connection.outbox.close();
+    connection.watch.borrow_mut().take();
+    if let Some(writer) = connection.writer.borrow_mut().take() {
+        writer.detach();
+    }
     let session = connection.session.get();
     if session != 0 && shard.sessions.borrow_mut().remove(session).is_some() {
         shard.counters.fetch_sessions.sub(1);
@@ -69,6 +73,12 @@ async fn close(shard: &Rc<Shard>, connection: &Rc<Connection>) {
 }
 
 async fn hand_off(shard: &Rc<Shard>, connection: &Rc<Connection>, to: ShardId, unread: Vec<u8>) {
+    // all is answered: the writer has nothing to do, and lets go of the socket
+    connection.outbox.close();
+    let writer = connection.writer.borrow_mut().take();
+    if let Some(writer) = writer {
+        writer.await;
+    }
     let Some(transport) = connection.transport.borrow_mut().take() else {
         return;
     };
@@ -142,7 +152,11 @@ async fn work(
                     && let Some(to) = route::lane_of(shard, connection, frame)
                 {
                     connection.bound.set(true);
-                    if to != shard.id && connection.outbox.is_empty() {
+                    if to != shard.id {
+                        connection.outbox.below(0, 0).await;
+                        if connection.outbox.is_closed() {
+                            return Err(cut(connection));
+                        }
                         return Ok(Ended::HandOff(to, input.unread().to_vec()));
                     }
                 }
@@ -225,9 +239,10 @@ async fn request(
         let answer = answer?;
         if let Some(answer) = answer {
             connection.outbox.push(answer);
-            if !connection.has_writer.replace(true) {
+            let mut running = connection.writer.borrow_mut();
+            if running.is_none() {
                 let task = writer::run(shard.clone(), connection.clone(), transport.clone());
-                shard.ring.spawn(task).detach();
+                *running = Some(shard.ring.spawn(task));
             }
         }
     } else {

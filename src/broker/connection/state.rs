@@ -10,6 +10,7 @@ use crate::broker::connection::outbox::Outbox;
 use crate::broker::lanes::LaneView;
 use crate::broker::listener::BoundListener;
 use crate::broker::transport::Transport;
+use crate::ring::JoinHandle;
 
 /// A connection on its shard.
 pub struct Connection {
@@ -28,8 +29,14 @@ pub struct Connection {
     pub(crate) transport: RefCell<Option<Transport>>,
     /// Answers of pipelined requests.
     pub(crate) outbox: Outbox,
-    /// The writer of `outbox` runs.
-    pub(crate) has_writer: Cell<bool>,
+    /// The writer of `outbox`, once it runs.
+    pub(crate) writer: RefCell<Option<JoinHandle<()>>>,
+    /// Waits for the client's end, once a fetch might wait longer than the client.
+    pub(crate) watch: RefCell<Option<JoinHandle<()>>>,
+    /// The client sends no more.
+    pub(crate) gone: Cell<bool>,
+    /// Place in the purgatory of the fetch that is being worked on.
+    pub(crate) parked: Cell<Option<u32>>,
     /// A large request is being received, in memory that others may wait for.
     pub(crate) receiving: Cell<bool>,
     /// A request other than Produce is being worked on.
@@ -65,7 +72,10 @@ impl Connection {
             bound: Cell::new(false),
             transport: RefCell::new(Some(transport)),
             outbox: Outbox::default(),
-            has_writer: Cell::new(false),
+            writer: RefCell::new(None),
+            watch: RefCell::new(None),
+            gone: Cell::new(false),
+            parked: Cell::new(None),
             receiving: Cell::new(false),
             working: Cell::new(false),
             last_active: Cell::new(now),
