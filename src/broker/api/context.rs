@@ -58,6 +58,19 @@ pub enum CloseReason {
     Cut(&'static str),
 }
 
+impl CloseReason {
+    /// A request is to blame, and no earlier one: those are answered before the end.
+    pub fn is_of_a_request(&self) -> bool {
+        match self {
+            CloseReason::Malformed(_)
+            | CloseReason::FrameTooLarge { .. }
+            | CloseReason::Unsupported { .. }
+            | CloseReason::Unacknowledged(_) => true,
+            CloseReason::BrokenAnswer(_) | CloseReason::Socket(_) | CloseReason::Cut(_) => false,
+        }
+    }
+}
+
 /// A request as its handler sees it, without its body.
 pub struct RequestContext<'a> {
     /// Whose connection it came on.

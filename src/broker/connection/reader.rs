@@ -39,6 +39,12 @@ pub async fn serve(shard: Rc<Shard>, connection: Rc<Connection>, unread: Vec<u8>
         Some(transport) => work(&shard, &connection, transport, unread).await,
         None => Ok(Ended::Done),
     };
+    if let Err(reason) = &ended
+        && reason.is_of_a_request()
+    {
+        // what was acked by then is answered all the same
+        connection.outbox.below(0, 0).await;
+    }
     shard.connections.borrow_mut().remove(place);
     shard.counters.connections.sub(1);
     match ended {
