@@ -43,6 +43,13 @@ impl Transport {
         }
     }
 
+    /// Waits until the client sends no more, whatever there still is to receive.
+    pub async fn hung_up(&self) -> io::Result<()> {
+        match self {
+            Transport::Plain(socket) => socket.hung_up().await,
+        }
+    }
+
     /// Sends all of the chain.
     pub async fn send(&self, chain: Chain) -> io::Result<()> {
         match self {

@@ -234,6 +234,14 @@ impl Socket {
         Ok(())
     }
 
+    /// Waits until the other end sends no more, or the connection is broken, whatever there still is to
+    /// receive.
+    pub async fn hung_up(&self) -> io::Result<()> {
+        let socket = self.0.descriptor.clone();
+        self.0.ring.op(Op::HungUp { socket }).await.0?;
+        Ok(())
+    }
+
     /// The address of the other end.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.0.ring.driver().peer_addr(&self.0.descriptor)

@@ -321,3 +321,93 @@ fn a_start_with_too_few_files_says_so() {
     let error = setup.start().err().unwrap();
     assert!(format!("{error:#}").contains("ulimit -n"), "{error:#}");
 }
+
+#[test]
+fn a_connection_moves_also_after_it_produced_to_a_topic_that_is_not_there() {
+    let (_setup, broker) = started(&[]);
+    let mut maker = Client::connect(&broker.address());
+    maker.create("t", 2, &[]);
+    for n in 0..8 {
+        let mut client = Client::connect(&broker.address());
+        let records = batch(&["a"]);
+        let (nobody, partition) = ([part(0, &records)], n / 2 % 2);
+        let topics = [data("nobody", &nobody)];
+        if n < 4 {
+            // answered before the next one comes
+            assert_eq!(outcomes(&client.ask(9, &produce(&topics, -1)), 9)[0].0, 3);
+        } else {
+            client.send(9, &produce(&topics, -1));
+        }
+        client.send(9, &produce(&[data("t", &[part(partition, &records)])], -1));
+        if n >= 4 {
+            assert_eq!(outcomes(&client.next().unwrap(), 9)[0].0, 3);
+        }
+        let expected = i64::from(n / 4 * 2 + n % 2);
+        assert_eq!(outcomes(&client.next().unwrap(), 9), [(0, expected)]);
+        client.ask(3, &ApiVersionsRequest::default());
+    }
+}
+
+#[test]
+fn what_was_acked_is_answered_before_a_malformed_request_ends_the_connection() {
+    let (_setup, broker) = started(&[]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 2, &[]);
+    let records = batch(&["a"]);
+    let parts = [part(0, &records), part(1, &records)];
+    let topics = [data("t", &parts)];
+    let (_, request) = client.encode(9, &produce(&topics, -1));
+    let unsupported = [0, 0, 0, 10, 0, 3, 0, 99, 0, 0, 0, 1, 0xff, 0xff];
+    for (n, bad) in [&unsupported[..], &[0, 0, 0, 0], &[0xff; 4]]
+        .into_iter()
+        .enumerate()
+    {
+        let mut sender = Client::connect(&broker.address());
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            all.extend_from_slice(&request);
+        }
+        all.extend_from_slice(bad);
+        sender.socket.write_all(&all).unwrap();
+        for k in 0..3 {
+            let expected = (n * 3 + k) as i64;
+            let answer = sender.next().expect("an answer for each ack");
+            assert_eq!(outcomes(&answer, 9), [(0, expected), (0, expected)]);
+        }
+        assert!(sender.next().is_none(), "closed then");
+    }
+}
+
+#[test]
+fn a_client_that_goes_while_its_fetch_waits_frees_its_place_at_once() {
+    let (_setup, broker) = started(&[("max.connections.per.ip", "2")]);
+    let mut fetch = Fetching::new("t", &[(0, 0), (1, 0)]);
+    fetch.max_wait_ms = 600_000;
+    crate::client::until("a first place", || {
+        let mut maker = Client::connect(&broker.address());
+        maker.send(3, &ApiVersionsRequest::default());
+        maker.next().is_some() && {
+            maker.create("t", 2, &[]);
+            true
+        }
+    });
+    let mut ended = Client::connect(&broker.address());
+    crate::client::until("both places", || {
+        ended = Client::connect(&broker.address());
+        ended.send(3, &ApiVersionsRequest::default());
+        ended.next().is_some()
+    });
+    let mut reset = Client::connect(&broker.address());
+    // an answer that is never read makes a reset of the end
+    reset.send(3, &ApiVersionsRequest::default());
+    reset.socket.peek(&mut [0]).unwrap();
+    for client in [&mut ended, &mut reset] {
+        fetch.with(|f| client.send(11, f));
+    }
+    drop((ended, reset));
+    crate::client::until("a place", || {
+        let mut next = Client::connect(&broker.address());
+        let (_, bytes) = next.encode(3, &ApiVersionsRequest::default());
+        next.socket.write_all(&bytes).is_ok() && next.next().is_some()
+    });
+}

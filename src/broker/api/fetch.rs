@@ -8,6 +8,7 @@ use crate::base::ids::{NodeId, PartitionId, PartitionKey, ShardId, TopicId};
 use crate::broker::api::create_topics::bounded_partitions;
 use crate::broker::api::{CloseReason, RequestContext, Response};
 use crate::broker::auth::{Operation, Resource};
+use crate::broker::connection::watch;
 use crate::broker::gather::{self, Limits};
 use crate::broker::lanes;
 use crate::broker::reads::{Found, Item};
@@ -70,9 +71,17 @@ pub async fn handle(
     if let Context::Refused(code) = context {
         top.error = code;
     } else {
-        let limits = limits(shard, ctx, &request);
+        let mut limits = limits(shard, ctx, &request);
+        if limits.min_bytes > 0 && limits.deadline > ctx.received {
+            watch::begin(shard, ctx.connection);
+            if ctx.connection.gone.get() {
+                limits.deadline = ctx.received;
+            }
+        }
         let parked = shard.purgatory.enter();
+        ctx.connection.parked.set(Some(parked.token()));
         lent = gather::gather(shard, &mut items, limits, &parked).await;
+        ctx.connection.parked.set(None);
         top.session = settle(shard, ctx, context, &mut items);
     }
     let mut response = respond(shard, ctx, &items, top).await;

@@ -9,6 +9,7 @@ pub mod outbox;
 pub mod reader;
 mod start;
 pub mod state;
+pub mod watch;
 pub mod writer;
 
 pub use start::{adopt, start};

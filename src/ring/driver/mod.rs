@@ -122,6 +122,9 @@ pub enum Op {
     Writable { socket: Descriptor },
     /// Waits until the socket has bytes, an end or an error.
     Readable { socket: Descriptor },
+    /// Waits until the other end sends no more, or the socket is broken, whatever there still is to
+    /// receive.
+    HungUp { socket: Descriptor },
     /// Reads into `buf[at..at + len]` from `offset`; may end short.
     Read {
         file: Descriptor,

@@ -197,6 +197,7 @@ impl Driver for SimDriver {
                         | Op::Send { .. }
                         | Op::Writable { .. }
                         | Op::Readable { .. }
+                        | Op::HungUp { .. }
                 )
             );
             if on_network {
@@ -204,6 +205,7 @@ impl Driver for SimDriver {
                     match socket {
                         Socket::Stream(stream) => {
                             stream.receivers.retain(|w| *w != key);
+                            stream.watchers.retain(|w| *w != key);
                             stream.senders.retain(|w| *w != key);
                         }
                         Socket::Listening(l) => l.acceptors.retain(|w| *w != key),

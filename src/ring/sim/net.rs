@@ -129,7 +129,8 @@ impl State {
             Op::Connect { socket, .. } => (socket.raw(), 1),
             Op::Recv { socket, .. } | Op::Readable { socket } => (socket.raw(), 2),
             Op::Send { socket, .. } | Op::Writable { socket } => (socket.raw(), 3),
-            _ => (-1, 4),
+            Op::HungUp { socket } => (socket.raw(), 4),
+            _ => (-1, 5),
         };
         self.ops.insert(waiter, op);
         let Ok(sock) = self.sock(fd) else {
@@ -153,6 +154,10 @@ impl State {
             }
             (2, Some(Socket::Stream(s))) => {
                 s.receivers.push_back(waiter);
+                self.pump_receive(sock);
+            }
+            (4, Some(Socket::Stream(s))) => {
+                s.watchers.push_back(waiter);
                 self.pump_receive(sock);
             }
             (3, Some(Socket::Stream(_))) => self.wait_to_send(fd, waiter),
@@ -362,6 +367,12 @@ impl State {
     }
 
     pub(super) fn pump_receive(&mut self, sock: u64) {
+        while let Some(s) = self.stream(sock)
+            && (s.ended || s.reset)
+            && let Some(waiter) = s.watchers.pop_front()
+        {
+            self.complete_by_id(waiter, Ok(0));
+        }
         loop {
             let short = self.rng_short(sock);
             let Some(s) = self.stream(sock) else { return };

@@ -40,6 +40,8 @@ pub(super) struct Stream {
     pub(super) reset_after: Option<u64>,
     pub(super) receivers: VecDeque<Waiter>,
     pub(super) senders: VecDeque<Waiter>,
+    /// Who waits for the other end's end.
+    pub(super) watchers: VecDeque<Waiter>,
 }
 
 pub(super) struct Listening {
@@ -91,6 +93,7 @@ impl Stream {
             reset_after: None,
             receivers: VecDeque::new(),
             senders: VecDeque::new(),
+            watchers: VecDeque::new(),
         }
     }
 

@@ -76,6 +76,7 @@ pub(super) fn entry(op: &Op, vectors: impl FnOnce() -> Box<Vectors>) -> (squeue:
         }
         Op::Writable { socket } => plain(poll(socket.raw(), libc::POLLOUT)),
         Op::Readable { socket } => plain(poll(socket.raw(), libc::POLLIN | libc::POLLRDHUP)),
+        Op::HungUp { socket } => plain(poll(socket.raw(), libc::POLLRDHUP)),
         Op::Read {
             file,
             buf,
