@@ -3,8 +3,11 @@
 use std::io::Write;
 
 use corelane::base::error_code::ErrorCode;
+use corelane::base::ids::ProducerId;
 use corelane::base::time::Timestamp;
 use corelane::wire::api::ApiKey;
+use corelane::wire::batch::BatchBuilder;
+use corelane::wire::compress::Codec;
 use corelane::wire::messages::*;
 
 use crate::client::{
@@ -219,4 +222,76 @@ fn pipelined_batches_of_both_cores_keep_their_order() {
             values.len() == 200
         });
     }
+}
+
+#[test]
+fn what_is_wrong_with_a_batch_is_told_the_same_from_both_cores() {
+    let (_setup, broker) = started(&[]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 2, &[("cleanup.policy", "compact")]);
+    // records without a key
+    let records = batch(&["a", "b", "c"]);
+    let parts = [part(0, &records), part(1, &records), part(0, &records)];
+    let topics = [data("t", &parts)];
+    for version in [7, 8, 9, 12] {
+        let answer = client.ask(version, &produce(&topics, -1));
+        let response: ProduceResponse<'_> = answer.read(version);
+        let topic = response.responses.iter().next().unwrap();
+        let told: Vec<_> = topic
+            .partition_responses
+            .iter()
+            .map(|p| {
+                let blamed: Vec<_> = p
+                    .record_errors
+                    .iter()
+                    .map(|r| {
+                        (
+                            r.batch_index,
+                            r.batch_index_error_message.map(str::to_owned),
+                        )
+                    })
+                    .collect();
+                (
+                    p.error_code,
+                    p.base_offset,
+                    p.error_message.map(str::to_owned),
+                    blamed,
+                )
+            })
+            .collect();
+        assert_eq!(told[0].0, ErrorCode::InvalidRecord.code());
+        assert_eq!(told[0].3.len(), if version < 8 { 0 } else { 3 });
+        assert_eq!(told[0], told[1], "version {version}");
+        assert_eq!(told[0], told[2], "version {version}");
+    }
+}
+
+#[test]
+fn a_producer_that_was_silent_for_long_is_forgotten() {
+    let (_setup, broker) = started(&[
+        ("producer.id.expiration.ms", "3600000"),
+        ("producer.id.expiration.check.interval.ms", "20"),
+    ]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 4, &[]);
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let (now, old) = (now.as_millis() as i64, 1_700_000_000_000);
+    let mut put = |partition, at, sequence| {
+        let mut builder = BatchBuilder::new(Codec::None).producer(ProducerId(1), 0, sequence);
+        builder.append(Timestamp(at), None, Some(b"x"), &[]);
+        let records = builder.build().unwrap();
+        let parts = [part(partition, &records)];
+        let topics = [data("t", &parts)];
+        outcomes(&client.ask(9, &produce(&topics, -1)), 9)[0].0
+    };
+    for partition in 0..2 {
+        assert_eq!(put(partition, now, 0), 0);
+        assert_eq!(put(partition + 2, old, 0), 0);
+    }
+    // nobody knows which sequence is next
+    until("the silent one to be forgotten", || put(2, old, 7) == 0);
+    until("the silent one to be forgotten", || put(3, old, 7) == 0);
+    let gap = ErrorCode::OutOfOrderSequenceNumber.code();
+    assert_eq!((put(0, now, 7), put(1, now, 7)), (gap, gap));
 }

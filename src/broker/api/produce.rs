@@ -9,7 +9,8 @@ use crate::broker::api::create_topics::bounded_partitions;
 use crate::broker::api::{CloseReason, RequestContext};
 use crate::broker::append;
 use crate::broker::auth::{Operation, Resource};
-use crate::broker::connection::outbox::{Answer, Durability};
+use crate::broker::connection::amend;
+use crate::broker::connection::outbox::{Answer, Durability, Place};
 use crate::broker::counters::Stage;
 use crate::broker::message::{Call, Message, ProduceCall, ProduceOutcome};
 use crate::broker::shard::Shard;
@@ -18,8 +19,7 @@ use crate::metadata::{Image, Topic};
 use crate::ring::buf::Grant;
 use crate::wire::hot::ProduceAnswer;
 use crate::wire::messages::{
-    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
-    ProduceRequest, TopicProduceData,
+    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceRequest, TopicProduceData,
 };
 use crate::wire::write::Writer;
 
@@ -37,7 +37,7 @@ enum Target {
 struct Parcel {
     to: ShardId,
     batches: Vec<(PartitionKey, Box<[u8]>)>,
-    places: Vec<u32>,
+    places: Vec<Place>,
 }
 
 /// Appends what the request brings, here or on the shards that own it. Gives the answer for the
@@ -68,6 +68,7 @@ pub async fn take(
         parcels: Vec::new(),
         copies: None,
         leaders: Vec::new(),
+        written: 0,
         failed: None,
     };
     work.all(&request).await;
@@ -120,6 +121,8 @@ struct Work<'w, 'c> {
     copies: Option<Grant>,
     /// Nodes that the answer names as leaders.
     leaders: Vec<NodeId>,
+    /// Partitions that stand in the answer.
+    written: u32,
     failed: Option<ErrorCode>,
 }
 
@@ -175,7 +178,12 @@ impl Work<'_, '_> {
         for part in &data.partition_data {
             let partition = PartitionId(part.index);
             let records = part.records.bytes();
-            let place = u32::try_from(w.len() + 4).unwrap_or(u32::MAX);
+            let at = u32::try_from(w.len() + 4).unwrap_or(u32::MAX);
+            let place = Place {
+                at,
+                number: self.written,
+            };
+            self.written += 1;
             let mut hint = None;
             let (outcome, ticket) = match self.target(topic, may, partition) {
                 Target::Here(key) => {
@@ -191,7 +199,7 @@ impl Work<'_, '_> {
                     (outcome, None)
                 }
             };
-            self.note(&outcome, ticket, place);
+            self.note(&outcome, ticket, at);
             write(part.index, &outcome, hint, out, w);
         }
     }
@@ -238,7 +246,7 @@ impl Work<'_, '_> {
         }
     }
 
-    fn forward(&mut self, to: ShardId, key: PartitionKey, records: &[u8], place: u32) {
+    fn forward(&mut self, to: ShardId, key: PartitionKey, records: &[u8], place: Place) {
         let at = self.parcels.iter().position(|p| p.to == to);
         let at = at.unwrap_or_else(|| {
             self.parcels.push(Parcel {
@@ -272,14 +280,7 @@ fn write(
     out: &mut ProduceAnswer,
     w: &mut Writer<'_>,
 ) {
-    let blamed: Vec<BatchIndexAndErrorMessage<'_>> = outcome
-        .bad_records
-        .iter()
-        .map(|(batch_index, message)| BatchIndexAndErrorMessage {
-            batch_index: *batch_index,
-            batch_index_error_message: Some(message),
-        })
-        .collect();
+    let blamed = amend::blamed(outcome);
     let mut response = PartitionProduceResponse {
         index,
         error_code: outcome.error.code(),

@@ -4,6 +4,7 @@
 //! that wait for the disk. Everything else is answered by the reading task itself, once all
 //! earlier requests are answered: a connection has one order.
 
+pub mod amend;
 pub mod input;
 pub mod outbox;
 pub mod reader;

@@ -38,6 +38,15 @@ impl Durability {
     }
 }
 
+/// Where a partition stands in an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Place of its error code in the bytes.
+    pub at: u32,
+    /// How many partitions stand before it.
+    pub number: u32,
+}
+
 /// An answer that waits.
 #[derive(Default)]
 pub struct Answer {
@@ -49,8 +58,8 @@ pub struct Answer {
     pub tickets: Vec<Ticket>,
     /// Place in `tickets`, and place in `bytes` of the error code, of each partition appended here.
     pub promised: Vec<(u32, u32)>,
-    /// Other shards that it waits for, with the places in `bytes` of what they were given.
-    pub remote: Vec<(Pending<Reply>, Vec<u32>)>,
+    /// Other shards that it waits for, with the places of what they were given.
+    pub remote: Vec<(Pending<Reply>, Vec<Place>)>,
     /// Version of the request.
     pub version: i16,
     /// When the client's patience ends.

@@ -1,13 +1,14 @@
 //! Sending answers.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
 use crate::base::error_code::ErrorCode;
 use crate::base::time::Monotonic;
 use crate::broker::api::{CloseReason, Response};
-use crate::broker::connection::Connection;
 use crate::broker::connection::outbox::{Answer, Durability};
+use crate::broker::connection::{Connection, amend};
 use crate::broker::counters::Stage;
 use crate::broker::message::Reply;
 use crate::broker::shard::Shard;
@@ -102,24 +103,35 @@ async fn send_answers(
 /// Waits until an answer is true, or makes it say why not. An error comes back only for an answer
 /// that is not sent.
 async fn settle(shard: &Shard, answer: &mut Answer) -> Option<ErrorCode> {
-    let mut refused = None;
-    for (pending, places) in std::mem::take(&mut answer.remote) {
-        let Reply::Produce(outcomes) = pending.await else {
-            continue;
-        };
-        for (place, outcome) in places.iter().zip(&outcomes) {
-            if answer.bytes.is_empty() {
-                refused = refused.or((!outcome.error.is_none()).then_some(outcome.error));
-            } else {
-                answer.put(*place, outcome);
-            }
-        }
-    }
+    // first what stands at fixed places: words of other shards move what comes after them
     for n in 0..answer.tickets.len() {
         let ticket = answer.tickets[n];
         if let Err(code) = wait(shard, ticket, answer.durability, answer.deadline).await {
             answer.fail_group(n, code);
         }
+    }
+    let mut refused = None;
+    let mut words = BTreeMap::new();
+    for (pending, places) in std::mem::take(&mut answer.remote) {
+        let Reply::Produce(outcomes) = pending.await else {
+            continue;
+        };
+        for (place, outcome) in places.into_iter().zip(outcomes) {
+            if answer.bytes.is_empty() {
+                refused = refused.or((!outcome.error.is_none()).then_some(outcome.error));
+                continue;
+            }
+            answer.put(place.at, &outcome);
+            if outcome.message.is_some() || !outcome.bad_records.is_empty() {
+                words.insert(place.number, outcome);
+            }
+        }
+    }
+    if !words.is_empty()
+        && answer.version >= amend::WORDS_FROM
+        && let Some(bytes) = amend::with_words(&answer.bytes, answer.version, &words)
+    {
+        answer.bytes = bytes;
     }
     refused
 }
