@@ -11,6 +11,7 @@ use crate::base::error_code::ErrorCode;
 use crate::base::ids::ShardId;
 use crate::base::time::Monotonic;
 use crate::broker::calls::Pending;
+use crate::broker::leader;
 use crate::broker::message::{Call, FetchCall, FetchOutcome, Message, Reply};
 use crate::broker::purgatory::Parked;
 use crate::broker::reads::{Code, Found, Item, Round};
@@ -161,7 +162,8 @@ fn watch(shard: &Rc<Shard>, items: &[Item], parked: &Parked) -> bool {
     for item in items.iter().filter(|item| item.owner == shard.id) {
         if let Some(partition) = item.key.and_then(|key| shard.partition(&key)) {
             partition.observe(&shard.observer, parked.token());
-            moved |= partition.durable_end().0 > item.found.high_watermark;
+            let high_watermark = leader::of(&partition).high_watermark();
+            moved |= high_watermark.0 > item.found.high_watermark;
         }
     }
     moved
@@ -296,6 +298,7 @@ fn copied(outcome: FetchOutcome) -> Found {
     let mut found = Found {
         error: Code(outcome.error),
         high_watermark: outcome.high_watermark,
+        last_stable: outcome.last_stable,
         log_start: outcome.log_start,
         diverging: outcome.diverging,
         leader_epoch: outcome.leader_epoch,
@@ -314,6 +317,7 @@ pub async fn into_outcome(shard: &Rc<Shard>, found: Found) -> FetchOutcome {
     let mut outcome = FetchOutcome {
         error: found.error.0,
         high_watermark: found.high_watermark,
+        last_stable: found.last_stable,
         log_start: found.log_start,
         diverging: found.diverging,
         leader_epoch: found.leader_epoch,
@@ -336,6 +340,7 @@ pub async fn into_outcome(shard: &Rc<Shard>, found: Found) -> FetchOutcome {
             outcome.records.clear();
             outcome.error = ErrorCode::KafkaStorageError;
             outcome.high_watermark = -1;
+            outcome.last_stable = -1;
             outcome.log_start = -1;
             break;
         }

@@ -145,6 +145,8 @@ pub struct FetchOutcome {
     pub error: ErrorCode,
     /// End of what may be read, -1 with an error.
     pub high_watermark: i64,
+    /// End of what readers of committed records may read, -1 with an error.
+    pub last_stable: i64,
     /// First offset there is, -1 with an error.
     pub log_start: i64,
     /// Where the client's history leaves ours: epoch and its end offset.

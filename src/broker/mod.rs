@@ -17,6 +17,7 @@ pub mod counters;
 pub mod expire;
 pub mod gather;
 pub mod lanes;
+pub(crate) mod leader;
 pub mod listener;
 pub mod message;
 pub mod offsets;

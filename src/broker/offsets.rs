@@ -5,8 +5,8 @@ use std::rc::Rc;
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::time::Timestamp;
+use crate::broker::leader;
 use crate::broker::message::{EpochOutcome, EpochQuery, OffsetOutcome, OffsetQuery};
-use crate::broker::reads::check_epoch;
 use crate::broker::shard::Shard;
 use crate::log::partition::{Partition, ReadError};
 
@@ -41,11 +41,12 @@ pub async fn offset(shard: &Rc<Shard>, query: OffsetQuery) -> OffsetOutcome {
     let Some(partition) = shard.partition(&query.key) else {
         return OffsetOutcome::nothing(ErrorCode::KafkaStorageError);
     };
-    let epoch = partition.leader_epoch();
-    if let Err(code) = check_epoch(query.current_leader_epoch, epoch) {
-        return OffsetOutcome::nothing(code);
+    let leader = leader::of(&partition);
+    let epoch = leader.epoch();
+    if let Err(error) = leader.check_epoch(LeaderEpoch(query.current_leader_epoch)) {
+        return OffsetOutcome::nothing(error.code());
     }
-    let visible = partition.durable_end();
+    let visible = leader.high_watermark();
     let at = |offset: Offset, epoch: LeaderEpoch| OffsetOutcome {
         error: ErrorCode::None,
         timestamp: -1,
@@ -93,8 +94,9 @@ pub fn epoch_end(shard: &Rc<Shard>, query: EpochQuery) -> EpochOutcome {
     let Some(partition) = shard.partition(&query.key) else {
         return nothing(ErrorCode::KafkaStorageError);
     };
-    if let Err(code) = check_epoch(query.current_leader_epoch, partition.leader_epoch()) {
-        return nothing(code);
+    let asked = LeaderEpoch(query.current_leader_epoch);
+    if let Err(error) = leader::of(&partition).check_epoch(asked) {
+        return nothing(error.code());
     }
     match partition.epoch_end_offset(LeaderEpoch(query.leader_epoch)) {
         Some(ended) => EpochOutcome {

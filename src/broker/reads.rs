@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::{LeaderEpoch, Offset, PartitionKey, ShardId};
+use crate::broker::leader;
 use crate::broker::session::{SessionTopic, SlotId, Told, Wanted};
 use crate::broker::shard::Shard;
 use crate::log::partition::Partition;
@@ -14,6 +15,8 @@ use smallvec::SmallVec;
 
 /// First version of Fetch whose readers know zstd.
 const ZSTD_FROM: i16 = 10;
+/// First version of Fetch that names topics by id.
+const IDS_FROM: i16 = 13;
 
 /// One partition of a fetch, from question to answer.
 #[derive(Debug)]
@@ -41,6 +44,8 @@ pub struct Found {
     pub error: Code,
     /// End of what may be read, -1 with an error.
     pub high_watermark: i64,
+    /// End of what readers of committed records may read, -1 with an error.
+    pub last_stable: i64,
     /// First offset there is, -1 with an error.
     pub log_start: i64,
     /// Where the client's history leaves ours: epoch and its end offset.
@@ -69,6 +74,7 @@ impl Found {
         Found {
             error: Code(error),
             high_watermark: -1,
+            last_stable: -1,
             log_start: -1,
             leader_epoch: -1,
             ..Found::default()
@@ -114,9 +120,9 @@ impl Round {
     /// and only for a place that no memory knows.
     pub async fn read(&mut self, shard: &Rc<Shard>, key: &PartitionKey, wanted: &Wanted) -> Found {
         let Some(partition) = shard.partition(key) else {
-            return Found::failed(storage_error(self.version));
+            return Found::failed(self.missing(shard, key));
         };
-        let found = self.read_partition(&partition, wanted).await;
+        let found = self.read_partition(shard, &partition, wanted).await;
         if found.bytes > 0 {
             self.at_least_one = false;
             self.max_bytes = self.max_bytes.saturating_sub(found.bytes);
@@ -124,17 +130,26 @@ impl Round {
         found
     }
 
-    async fn read_partition(&self, partition: &Partition, wanted: &Wanted) -> Found {
-        let epoch = partition.leader_epoch();
-        if let Err(code) = check_epoch(wanted.current_leader_epoch, epoch) {
-            let mut found = Found::failed(code);
+    fn missing(&self, shard: &Shard, key: &PartitionKey) -> ErrorCode {
+        match shard.missing(key, self.version >= IDS_FROM) {
+            ErrorCode::KafkaStorageError => storage_error(self.version),
+            other => other,
+        }
+    }
+
+    async fn read_partition(&self, shard: &Shard, partition: &Partition, wanted: &Wanted) -> Found {
+        let leader = leader::of(partition);
+        let epoch = leader.epoch();
+        if let Err(error) = leader.check_epoch(LeaderEpoch(wanted.current_leader_epoch)) {
+            let mut found = Found::failed(error.code());
             found.leader_epoch = epoch.0;
             return found;
         }
         let (start, end) = (partition.log_start(), partition.log_end());
-        let visible = partition.durable_end();
+        let visible = leader.high_watermark();
         let mut found = Found {
             high_watermark: visible.0,
+            last_stable: leader.last_stable_offset().0,
             log_start: start.0,
             leader_epoch: epoch.0,
             ..Found::default()
@@ -177,7 +192,7 @@ impl Round {
                 tracing::error!(partition = %partition.dir().display(), %error, "cannot read");
                 Found::failed(match error {
                     ReadError::Corrupt { .. } => ErrorCode::CorruptMessage,
-                    ReadError::Gone => ErrorCode::NotLeaderOrFollower,
+                    ReadError::Gone => self.missing(shard, &partition.key()),
                     _ => storage_error(self.version),
                 })
             }
@@ -200,15 +215,6 @@ fn storage_error(version: i16) -> ErrorCode {
         ErrorCode::NotLeaderOrFollower
     } else {
         ErrorCode::KafkaStorageError
-    }
-}
-
-/// The client's idea of the leader epoch against ours (KIP-320); -1 has none.
-pub fn check_epoch(current: i32, ours: LeaderEpoch) -> Result<(), ErrorCode> {
-    match current {
-        c if c < 0 || c == ours.0 => Ok(()),
-        c if c < ours.0 => Err(ErrorCode::FencedLeaderEpoch),
-        _ => Err(ErrorCode::UnknownLeaderEpoch),
     }
 }
 
@@ -236,15 +242,6 @@ fn begins_with_zstd(plan: &ReadPlan) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn epochs_are_fenced_below_and_unknown_above() {
-        let ours = LeaderEpoch(5);
-        assert_eq!(check_epoch(-1, ours), Ok(()));
-        assert_eq!(check_epoch(5, ours), Ok(()));
-        assert_eq!(check_epoch(4, ours), Err(ErrorCode::FencedLeaderEpoch));
-        assert_eq!(check_epoch(6, ours), Err(ErrorCode::UnknownLeaderEpoch));
-    }
 
     #[test]
     fn old_versions_hear_of_the_disk_as_a_leader_that_is_gone() {

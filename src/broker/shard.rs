@@ -8,6 +8,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use crate::base::config::BrokerConfig;
+use crate::base::error_code::ErrorCode;
 use crate::base::ids::{NodeId, PartitionId, PartitionKey, ShardId};
 use crate::broker::acceptor::Acceptors;
 use crate::broker::api::init_producer_id::ProducerIds;
@@ -110,6 +111,22 @@ impl Shard {
     /// Shows a newer image to all requests that begin from now on.
     pub(crate) fn show(&self, image: Arc<Image>) {
         self.image.replace(image);
+    }
+
+    /// Why this shard does not have a partition that it was asked for.
+    pub(crate) fn missing(&self, key: &PartitionKey, by_id: bool) -> ErrorCode {
+        if self.log.is_offline(key) {
+            return ErrorCode::KafkaStorageError;
+        }
+        let image = self.image.borrow();
+        let topic = image.topic_by_id(&key.topic);
+        match topic.is_some_and(|topic| topic.partition(key.partition).is_some()) {
+            // not yet, or made in vain
+            true => ErrorCode::NotLeaderOrFollower,
+            // deleted since it was looked up
+            false if by_id => ErrorCode::UnknownTopicId,
+            false => ErrorCode::UnknownTopicOrPartition,
+        }
     }
 
     /// Takes no new requests, and answers those that wait for data.

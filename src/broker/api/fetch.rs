@@ -501,8 +501,7 @@ fn partition_data<'i>(
         partition_index: item.wanted.partition.0,
         error_code: found.error.0.code(),
         high_watermark: found.high_watermark,
-        // no transactions yet: everything durable is stable
-        last_stable_offset: found.high_watermark,
+        last_stable_offset: found.last_stable,
         log_start_offset: found.log_start,
         aborted_transactions: if committed && found.error.0.is_none() {
             Array::EMPTY
