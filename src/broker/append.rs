@@ -11,7 +11,7 @@ use crate::base::time::Timestamp;
 use crate::broker::message::ProduceOutcome;
 use crate::broker::shard::Shard;
 use crate::log::partition::Partition;
-use crate::log::{AppendError, Appended, Origin, Ticket};
+use crate::log::{AppendError, Appended, Origin, StorageError, Ticket};
 use crate::wire::batch::{
     BatchError, BatchFacts, BatchView, InvalidBatch, TimestampRule, ValidateOptions, restamp,
     validate,
@@ -19,6 +19,8 @@ use crate::wire::batch::{
 
 /// First version of Produce whose batches may be compressed with zstd.
 const ZSTD_FROM: i16 = 7;
+/// First version of Produce that names topics by id.
+const IDS_FROM: i16 = 13;
 
 /// Checks that `records` are one good batch that a request of `version` may carry, and appends it.
 /// Waits only when the journal is full. Gives a ticket for the group in which it will be written
@@ -51,8 +53,7 @@ async fn try_append(
         return (ProduceOutcome::failed(ErrorCode::InvalidTxnState), None);
     }
     let Some(partition) = shard.partition(key) else {
-        // the image has it, this shard does not: its directory is offline, or it is damaged
-        return (ProduceOutcome::failed(ErrorCode::KafkaStorageError), None);
+        return (ProduceOutcome::failed(missing(shard, key, version)), None);
     };
     let checked = {
         let options = options(&partition.config(), version, shard.ring.wall());
@@ -80,8 +81,15 @@ async fn try_append(
             };
             (outcome, Some(appended.ticket))
         }
+        Err(AppendError::Storage(StorageError::Deleted)) => {
+            (ProduceOutcome::failed(missing(shard, key, version)), None)
+        }
         Err(error) => (refused(&error), None),
     }
+}
+
+fn missing(shard: &Shard, key: &PartitionKey, version: i16) -> ErrorCode {
+    shard.missing(key, version >= IDS_FROM)
 }
 
 async fn append_checked(

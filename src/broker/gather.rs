@@ -86,7 +86,7 @@ pub async fn gather(
         let part = missing.div_ceil(sources);
         let lent = gather_once(shard, items, &owners, part, each, parked).await;
         let bytes: usize = items.iter().map(|i| i.found.bytes).sum();
-        let urgent = items.iter().any(|i| i.found.is_urgent());
+        let urgent = items.iter().any(Item::is_urgent);
         let over = shard.ring.now() >= limits.deadline || shard.stopping.get();
         let full = |owner| bytes_of(items, owner) >= each.max_bytes / 2;
         let full = full(shard.id) || owners.iter().any(|owner| full(*owner));
@@ -142,7 +142,8 @@ pub async fn read_here(shard: &Rc<Shard>, items: &mut [Item], limits: Limits) ->
         at_least_one: limits.at_least_one,
         version: limits.version,
     };
-    let (mut bytes, mut urgent) = (0, false);
+    // as with Kafka, what cannot be served at all is no reason not to wait for the rest
+    let (mut bytes, mut urgent) = (0, items.iter().all(|item| item.key.is_none()));
     for item in items {
         if let Some(key) = item.key
             && item.owner == shard.id
@@ -150,7 +151,7 @@ pub async fn read_here(shard: &Rc<Shard>, items: &mut [Item], limits: Limits) ->
             item.found = round.read(shard, &key, &item.wanted).await;
         }
         bytes += item.found.bytes;
-        urgent |= item.found.is_urgent();
+        urgent |= item.is_urgent();
     }
     (bytes, urgent)
 }

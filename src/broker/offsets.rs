@@ -39,7 +39,7 @@ pub fn selector_from(timestamp: i64) -> Option<i16> {
 /// Answers one question about time.
 pub async fn offset(shard: &Rc<Shard>, query: OffsetQuery) -> OffsetOutcome {
     let Some(partition) = shard.partition(&query.key) else {
-        return OffsetOutcome::nothing(ErrorCode::KafkaStorageError);
+        return OffsetOutcome::nothing(shard.missing(&query.key, false));
     };
     let leader = leader::of(&partition);
     let epoch = leader.epoch();
@@ -70,7 +70,7 @@ pub async fn offset(shard: &Rc<Shard>, query: OffsetQuery) -> OffsetOutcome {
             ..at(found.offset, found.leader_epoch)
         },
         Ok(None) => OffsetOutcome::nothing(ErrorCode::None),
-        Err(ReadError::Gone) => OffsetOutcome::nothing(ErrorCode::NotLeaderOrFollower),
+        Err(ReadError::Gone) => OffsetOutcome::nothing(shard.missing(&query.key, false)),
         Err(error) => {
             tracing::error!(partition = %partition.dir().display(), %error, "cannot look up a time");
             OffsetOutcome::nothing(ErrorCode::KafkaStorageError)
@@ -92,7 +92,7 @@ pub fn epoch_end(shard: &Rc<Shard>, query: EpochQuery) -> EpochOutcome {
         end_offset: -1,
     };
     let Some(partition) = shard.partition(&query.key) else {
-        return nothing(ErrorCode::KafkaStorageError);
+        return nothing(shard.missing(&query.key, false));
     };
     let asked = LeaderEpoch(query.current_leader_epoch);
     if let Err(error) = leader::of(&partition).check_epoch(asked) {

@@ -37,6 +37,14 @@ pub struct Item {
     pub included: bool,
 }
 
+impl Item {
+    /// Reading it came to something that is answered at once, whatever else there is.
+    pub fn is_urgent(&self) -> bool {
+        let failed = !self.found.error.0.is_none();
+        self.key.is_some() && (failed || self.found.diverging.is_some())
+    }
+}
+
 /// What a read of one partition found.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -96,11 +104,6 @@ impl Found {
     pub fn leave(&mut self) {
         self.bytes = 0;
         self.parts.clear();
-    }
-
-    /// It is answered at once, whatever else there is.
-    pub fn is_urgent(&self) -> bool {
-        !self.error.0.is_none() || self.diverging.is_some()
     }
 }
 

@@ -280,3 +280,94 @@ fn a_partition_asked_twice_is_an_invalid_request() {
     let invalid = ErrorCode::InvalidRequest.code();
     assert_eq!(codes, [invalid, 0, invalid]);
 }
+
+#[test]
+fn the_bytes_of_all_cores_together_end_a_wait() {
+    let (_setup, broker) = started(&[]);
+    let mut writer = Client::connect(&broker.address());
+    writer.create("t", 2, &[]);
+    let mut reader = Client::connect(&broker.address());
+    let mut fetch = Fetching::new("t", &[(0, 0), (1, 0)]);
+    fetch.min_bytes = 20_000;
+    fetch.max_wait_ms = 600_000;
+    fetch.with(|f| reader.send(11, f));
+    let value = "x".repeat(1000);
+    // some of one, then of the other: each alone has less than was asked for
+    for n in 0..16 {
+        assert_eq!(put(&mut writer, "t", n / 8, &[&value]).0, 0);
+    }
+    let short = Some(Duration::from_millis(300));
+    reader.socket.set_read_timeout(short).unwrap();
+    assert!(reader.socket.peek(&mut [0]).is_err(), "not enough yet");
+    let long = Some(crate::client::PATIENCE);
+    reader.socket.set_read_timeout(long).unwrap();
+    for n in 0..4 {
+        assert_eq!(put(&mut writer, "t", n % 2, &[&value]).0, 0);
+    }
+    let (_, _, found) = fetched(&reader.next().unwrap(), 11);
+    let records: usize = found.iter().map(|f| f.values.len()).sum();
+    assert!(records * 1100 >= 20_000, "{records} records");
+}
+
+#[test]
+fn an_unknown_topic_is_told_at_once_alone_and_with_the_rest_among_others() {
+    let (_setup, broker) = started(&[]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 2, &[]);
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    let mut fetch = Fetching::new("nobody", &[(0, 0)]);
+    fetch.max_wait_ms = 600_000;
+    let answer = fetch.with(|f| client.ask(11, f));
+    assert_eq!(fetched(&answer, 11).2[0].error, unknown);
+    // as with Kafka, the others are waited for
+    for from in [&[(0, 0), (7, 0)][..], &[(0, 0), (1, 0), (7, 0)]] {
+        let mut fetch = Fetching::new("t", from);
+        fetch.max_wait_ms = 500;
+        let begin = Instant::now();
+        let answer = fetch.with(|f| client.ask(11, f));
+        assert!(begin.elapsed() >= Duration::from_millis(499));
+        let (_, _, found) = fetched(&answer, 11);
+        assert_eq!((found[0].error, found[from.len() - 1].error), (0, unknown));
+    }
+}
+
+#[test]
+fn a_fetch_that_waits_hears_that_its_topic_is_deleted() {
+    let (_setup, broker) = started(&[]);
+    let mut maker = Client::connect(&broker.address());
+    for (version, expected) in [
+        (11, ErrorCode::UnknownTopicOrPartition),
+        (16, ErrorCode::UnknownTopicId),
+    ] {
+        let id = maker.create("t", 2, &[]);
+        let mut reader = Client::connect(&broker.address());
+        let mut fetch = Fetching::new("t", &[(0, 0), (1, 0)]);
+        fetch.id = id;
+        fetch.max_wait_ms = 600_000;
+        fetch.with(|f| reader.send(version, f));
+        let short = Some(Duration::from_millis(300));
+        reader.socket.set_read_timeout(short).unwrap();
+        assert!(reader.socket.peek(&mut [0]).is_err(), "nothing is there");
+        let long = Some(crate::client::PATIENCE);
+        reader.socket.set_read_timeout(long).unwrap();
+        let topics = [DeleteTopicState {
+            name: None,
+            topic_id: id,
+        }];
+        let request = DeleteTopicsRequest {
+            topics: topics[..].into(),
+            timeout_ms: 20_000,
+            ..DeleteTopicsRequest::default()
+        };
+        maker.ask(6, &request);
+        let (_, _, found) = fetched(&reader.next().unwrap(), version);
+        assert!(
+            found.iter().any(|f| f.error == expected.code()),
+            "{found:?}"
+        );
+        let others = found
+            .iter()
+            .all(|f| [0, expected.code()].contains(&f.error));
+        assert!(others, "{found:?}");
+    }
+}
