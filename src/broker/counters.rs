@@ -34,6 +34,8 @@ impl Counter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Stage {
+    /// It is here whole, since its first byte came.
+    Received,
     /// It was its turn: earlier requests of its connection are answered, its header is read.
     Decoded,
     /// Its records lie in the journal's group; for other requests: it was worked on, waiting for
@@ -43,14 +45,14 @@ pub enum Stage {
     Written,
     /// Its journal entry is flushed.
     Flushed,
-    /// All in-sync replicas have it.
+    /// All in-sync replicas have it: no time while a partition has one.
     Replicated,
     /// The last byte of the answer was handed to the socket.
     Sent,
 }
 
 /// How many stages there are.
-pub const STAGES: usize = 6;
+pub const STAGES: usize = 7;
 
 /// Requests whose API key is not below this are counted together in the last place.
 pub const APIS: usize = 96;

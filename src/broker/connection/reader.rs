@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::ids::ShardId;
+use crate::base::time::Monotonic;
 use crate::broker::api::{self, CloseReason, RequestContext};
 use crate::broker::connection::input::Input;
 use crate::broker::connection::{Connection, writer};
@@ -146,6 +147,9 @@ async fn work(
     let mut input = Input::new();
     input.carry(&unread, arena, &shard.input).await;
     drop(unread);
+    // when the first byte of the next frame came, and when the last byte of all
+    let mut begun = shard.ring.now();
+    let mut latest = begun;
     loop {
         match input.split(max) {
             Split::Frame(range) => {
@@ -166,8 +170,9 @@ async fn work(
                         return Ok(Ended::HandOff(to, input.unread().to_vec()));
                     }
                 }
-                request(shard, connection, &transport, frame, frame_bytes).await?;
+                request(shard, connection, &transport, frame, (begun, latest)).await?;
                 input.consume(frame_bytes);
+                begun = latest;
                 connection.last_active.set(shard.ring.now());
                 if connection.outbox.is_closed() {
                     return Err(cut(connection));
@@ -192,7 +197,11 @@ async fn work(
                     return finish(connection).await;
                 }
                 shard.counters.bytes_received.add(n as u64);
-                connection.last_active.set(shard.ring.now());
+                latest = shard.ring.now();
+                if input.unread().len() == n {
+                    begun = latest;
+                }
+                connection.last_active.set(latest);
             }
             Split::TooLarge(length) => return Err(CloseReason::FrameTooLarge { length, max }),
         }
@@ -217,15 +226,17 @@ async fn request(
     connection: &Rc<Connection>,
     transport: &Transport,
     frame: &[u8],
-    frame_bytes: usize,
+    (begun, came): (Monotonic, Monotonic),
 ) -> Result<(), CloseReason> {
-    debug_assert!(frame.len() + LENGTH_BYTES == frame_bytes);
+    let frame_bytes = frame.len() + LENGTH_BYTES;
     let received = shard.ring.now();
     let (header, mut body) = frame::request_header(frame)?;
     let (api, version) = (header.api_key, header.api_version);
     if !api.serves(version) && api != ApiKey::ApiVersions {
         return Err(CloseReason::Unsupported { api, version });
     }
+    let counters = shard.counters.api(api.code());
+    counters.stage(Stage::Received, came - begun);
     let ctx = RequestContext {
         connection,
         api,
@@ -256,7 +267,6 @@ async fn request(
         if connection.outbox.is_closed() {
             return Err(cut(connection));
         }
-        let counters = shard.counters.api(api.code());
         let turn = shard.ring.now();
         counters.stage(Stage::Decoded, turn - received);
         connection.working.set(true);

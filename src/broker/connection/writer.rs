@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::base::error_code::ErrorCode;
 use crate::base::time::Monotonic;
@@ -61,6 +62,8 @@ pub async fn run(shard: Rc<Shard>, connection: Rc<Connection>, transport: Transp
                 }
                 Durability::Flushed => {
                     counters.stage(Stage::Flushed, answer.settled - answer.appended);
+                    // the only replica has it
+                    counters.stage(Stage::Replicated, Duration::ZERO);
                 }
             }
             counters.stage(Stage::Sent, now - answer.settled);
