@@ -121,6 +121,9 @@ pub enum StartError {
     /// The log.
     #[error("log: {0}")]
     Log(String),
+    /// The log's end.
+    #[error("{0}: no clean marker is written there, the next start recovers it")]
+    Stop(String),
     /// Another shard failed.
     #[error("shard 0 did not start")]
     Aborted,
@@ -467,5 +470,5 @@ async fn close(shard: &Rc<Shard>) -> Result<(), StartError> {
         "{} stopped",
         shard.id
     );
-    stopped.map_err(|error| StartError::Log(error.to_string()))
+    stopped.map_err(|error| StartError::Stop(error.to_string()))
 }

@@ -7,6 +7,8 @@ use crate::client::{Client, Fetching, fetched, put};
 use crate::support::broker::Setup;
 
 const PARTITIONS: i32 = 4;
+/// What Kafka leaves after a clean stop.
+const MARKER: &str = ".kafka_cleanshutdown";
 const KAFKA_STORAGE_ERROR: i16 = 56;
 
 /// The journals of a log directory.
@@ -60,7 +62,13 @@ fn a_partition_whose_directory_is_offline_is_not_made_anew_elsewhere() {
             assert_eq!(found.values, [n.to_string()]);
         }
     }
-    broker.kill().unwrap();
+    // the other directory is closed cleanly, this one cannot be
+    let (status, said) = broker.terminate().unwrap();
+    assert_eq!(status.code(), Some(1), "{said}");
+    let named = format!("{}", dirs[1].display());
+    let told = |line: &str| line.contains(&named) && line.contains("no clean marker");
+    assert!(said.lines().any(told), "{said}");
+    assert!(dirs[0].join(MARKER).exists(), "that one is closed cleanly");
 
     for (path, to) in &away {
         fs::rename(to, path).unwrap();

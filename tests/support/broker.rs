@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -203,11 +203,21 @@ impl Broker {
         Ok(())
     }
 
+    /// Ends it with SIGTERM; how it ended, and its last lines.
+    pub fn terminate(mut self) -> Result<(ExitStatus, String)> {
+        let status = self.wait_after_sigterm()?;
+        Ok((status, self.log_tail()))
+    }
+
+    fn wait_after_sigterm(&mut self) -> Result<ExitStatus> {
+        kill(Pid::from_raw(self.process.0.id() as i32), Signal::SIGTERM)?;
+        let status = reap(&mut self.process.0, STOP_LIMIT, "the broker after SIGTERM");
+        status.with_context(|| self.log_tail())
+    }
+
     /// Ends it with SIGTERM and waits for the clean stop.
     pub fn stop(mut self) -> Result<()> {
-        kill(Pid::from_raw(self.process.0.id() as i32), Signal::SIGTERM)?;
-        let status = reap(&mut self.process.0, STOP_LIMIT, "the broker after SIGTERM")
-            .with_context(|| self.log_tail())?;
+        let status = self.wait_after_sigterm()?;
         // a JVM reports the signal that it handled
         let clean = status.success() || status.code() == Some(143) || status.signal() == Some(15);
         ensure!(clean, "the broker ended with {status}: {}", self.log_tail());
