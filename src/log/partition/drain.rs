@@ -248,7 +248,7 @@ impl Partition {
         let freeable = segment.drained_to(to);
         let gained = segment.drained - before;
         drop(state);
-        self.undrained.set(self.undrained.get() - gained);
+        self.set_undrained(self.undrained.get() - gained);
         if let Some((position, bytes)) = freeable {
             self.context.cache.add(self.weak(), base, position, bytes);
         }

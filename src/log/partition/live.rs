@@ -1,6 +1,6 @@
 //! The partition itself: what can be asked and told without waiting.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -23,6 +23,21 @@ use crate::log::segment::{BatchHeader, HEADER_BYTES, Place};
 use crate::ring::buf::Buf;
 use crate::ring::sync::Event;
 
+/// Bytes of several partitions that only memory and a journal have.
+#[derive(Clone, Debug, Default)]
+pub struct Undrained(Rc<Cell<u64>>);
+
+impl Undrained {
+    /// How many there are now.
+    pub fn bytes(&self) -> u64 {
+        self.0.get()
+    }
+
+    fn change(&self, before: u64, after: u64) {
+        self.0.set(self.0.get() + after - before);
+    }
+}
+
 /// One partition of this shard. See the module for what it owns.
 pub struct Partition {
     pub(super) id: u64,
@@ -37,6 +52,7 @@ pub struct Partition {
     pub(super) durable_end: Cell<Offset>,
     pub(super) leader_epoch: Cell<LeaderEpoch>,
     pub(super) undrained: Cell<u64>,
+    pub(super) undrained_of_all: OnceCell<Undrained>,
     /// A drain, settling or cut is under way: one at a time.
     pub(super) busy: Cell<bool>,
     pub(super) idle: Event,
@@ -200,8 +216,7 @@ impl Partition {
         let mut state = self.state.borrow_mut();
         let place = state.push(&header, head, records);
         self.log_end.set(state.end());
-        self.undrained
-            .set(self.undrained.get() + u64::from(header.len));
+        self.set_undrained(self.undrained.get() + u64::from(header.len));
         place
     }
 
@@ -243,6 +258,20 @@ impl Partition {
     /// Bytes that only memory and the journal have.
     pub fn undrained_bytes(&self) -> u64 {
         self.undrained.get()
+    }
+
+    pub(super) fn set_undrained(&self, bytes: u64) {
+        let before = self.undrained.replace(bytes);
+        if let Some(all) = self.undrained_of_all.get() {
+            all.change(before, bytes);
+        }
+    }
+
+    /// From now on the bytes that only memory and the journal have count there too.
+    pub fn count_undrained_in(&self, all: &Undrained) {
+        if self.undrained_of_all.set(all.clone()).is_ok() {
+            all.change(0, self.undrained_bytes());
+        }
     }
 
     /// One after the last byte.
@@ -299,8 +328,8 @@ impl Partition {
         self.durable_end.set(self.durable_end().min(end));
         self.log_start.set(state.log_start);
         let undrained = state.segments.iter().map(Segment::undrained).sum();
-        self.undrained.set(undrained);
         drop(state);
+        self.set_undrained(undrained);
         self.observers.moved();
     }
 
@@ -335,6 +364,7 @@ impl PageHolder for Partition {
 
 impl Drop for Partition {
     fn drop(&mut self) {
+        self.set_undrained(0);
         for segment in &self.state.get_mut().segments {
             self.context.files.forget(self.id, segment.base);
         }

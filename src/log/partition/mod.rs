@@ -25,7 +25,7 @@ pub use context::{PartitionContext, PartitionSpec};
 pub use drain::{Dirty, DrainLimit};
 pub use error::{LogError, ReadError};
 pub use facts::{LastBatch, PartitionFacts, SegmentFacts};
-pub use live::Partition;
+pub use live::{Partition, Undrained};
 pub use lookup::TimedOffset;
 pub use observers::Observer;
 pub use plan::{Part, ReadPlan};

@@ -1,6 +1,6 @@
 //! How a partition comes to life: new, or as a clean stop or a recovery left it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
@@ -139,6 +139,7 @@ impl Partition {
             durable_end: Cell::new(end),
             leader_epoch: Cell::new(spec.leader_epoch),
             undrained: Cell::new(0),
+            undrained_of_all: OnceCell::new(),
             busy: Cell::new(false),
             idle: Event::new(),
             gone: Cell::new(false),

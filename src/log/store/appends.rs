@@ -51,7 +51,7 @@ impl Journal {
             false => 0,
         };
         let data = if bypass { 0 } else { bytes.len() };
-        if state.undrained + bytes.len() as u64 > self.limits.undrained_bytes
+        if state.undrained.bytes() + bytes.len() as u64 > self.limits.undrained_bytes
             || !self.room(state, data, self.reserve(state) + pointers)
         {
             self.drain.notify_all();
@@ -70,7 +70,6 @@ impl Journal {
         let at = slot.partition.push(&head, records);
         let last_offset = place.base_offset.plus(i64::from(header.last_offset_delta));
         slot.changed = true;
-        state.undrained += bytes.len() as u64;
         state.last_append = self.ring.now();
         let mut begin_bypass = false;
         let ticket = if bypass {

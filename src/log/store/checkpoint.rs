@@ -47,7 +47,7 @@ impl Journal {
             };
             let goal = state.space.sequence_at(bytes);
             let mut ids: Vec<SlotId> = state.space.oldest(bytes).collect();
-            if all || state.undrained * 2 > self.limits.undrained_bytes {
+            if all || state.undrained.bytes() * 2 > self.limits.undrained_bytes {
                 ids.extend(state.ready.drain(..));
             }
             ids.sort_unstable();
@@ -57,11 +57,11 @@ impl Journal {
         // what finds no space keeps its part of the ring; the rest is freed all the same, and so are
         // the files of deleted partitions, which may be the space that is missing
         let mut full = Ok(());
-        let drained = self.drain_pages(ids.clone(), DrainPace::PRESSED).await;
+        let drained = self.drain_pages(&ids, DrainPace::PRESSED).await;
         unless_full(drained, &mut full)?;
         self.flush_all_dirty().await?;
         unless_full(self.tails(ids, goal, all).await, &mut full)?;
-        self.count_undrained();
+        self.progress.notify_all();
         let freed = self.publish().await?;
         let took = self.ring.now().since(begun);
         self.state.borrow_mut().pace.freed(freed, took);
@@ -101,12 +101,7 @@ impl Journal {
         if carried {
             self.work.notify_all();
         }
-        let this = self.clone();
-        let settled = for_each(&self.ring, DRAINS, settle, move |id| {
-            let this = this.clone();
-            async move { this.settle_slot(id).await }
-        })
-        .await;
+        let settled = for_each(DRAINS, &settle, |id| self.settle_slot(id)).await;
         self.flush_names().await?;
         settled
     }

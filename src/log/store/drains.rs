@@ -1,8 +1,7 @@
 //! When bytes go to the segments: a task for each journal that drains, and decides when a checkpoint
 //! is due.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
@@ -14,7 +13,7 @@ use crate::log::journal::entry::EntryKind;
 use crate::log::journal::superblock::JournalKind;
 use crate::log::partition::{DrainLimit, LogError, Partition};
 use crate::log::store::journal::{Journal, State};
-use crate::ring::Ring;
+use crate::ring::sync::join;
 
 /// How many files are drained at once, and how much of each in one write. About as much is in
 /// flight either way: more of it holds up the commits.
@@ -105,6 +104,7 @@ impl Journal {
     /// Drains and checkpoints until the journal stops.
     pub async fn run_drains(self: Rc<Self>) {
         let mut starved = false;
+        let mut ready = Vec::new();
         loop {
             let wait = self.drain.wait();
             let next = match starved {
@@ -129,7 +129,7 @@ impl Journal {
                     self.seal_idle();
                     Ok(())
                 }
-                Next::Drain => self.drain_ready().await,
+                Next::Drain => self.drain_ready(&mut ready).await,
                 Next::Names => self.table_names().await,
                 Next::Checkpoint(all) => self.checkpoint(all).await,
             };
@@ -170,7 +170,7 @@ impl Journal {
         let (used, capacity) = (state.space.used(), state.space.capacity());
         let idle = self.ring.now().since(state.last_append);
         let since = self.ring.now().since(state.last_checkpoint);
-        if used * 2 > capacity || state.undrained * 2 > self.limits.undrained_bytes {
+        if used * 2 > capacity || state.undrained.bytes() * 2 > self.limits.undrained_bytes {
             return Next::Checkpoint(false);
         }
         if self.kind == JournalKind::Interval
@@ -219,11 +219,13 @@ impl Journal {
         }
     }
 
-    async fn drain_ready(self: &Rc<Self>) -> Result<(), DrainError> {
-        let (ready, least_bytes) = {
+    /// `ready` is only lent, to be used again.
+    async fn drain_ready(&self, ready: &mut Vec<SlotId>) -> Result<(), DrainError> {
+        let least_bytes = {
             let mut state = self.state.borrow_mut();
-            let ready: Vec<SlotId> = state.ready.drain(..).collect();
-            (ready, self.enough_to_drain(&state))
+            ready.clear();
+            ready.extend(state.ready.drain(..));
+            self.enough_to_drain(&state)
         };
         self.drain_pages(ready, DrainPace::calm(least_bytes)).await
     }
@@ -236,17 +238,12 @@ impl Journal {
 
     /// Whole pages of these partitions into their segments.
     pub(crate) async fn drain_pages(
-        self: &Rc<Self>,
-        ids: Vec<SlotId>,
+        &self,
+        ids: &[SlotId],
         pace: DrainPace,
     ) -> Result<(), DrainError> {
-        let this = self.clone();
-        let drained = for_each(&self.ring, pace.files, ids, move |id| {
-            let this = this.clone();
-            async move { this.drain_slot(id, pace).await }
-        })
-        .await;
-        self.count_undrained();
+        let drained = for_each(pace.files, ids, |id| self.drain_slot(id, pace)).await;
+        self.progress.notify_all();
         drained
     }
 
@@ -314,18 +311,6 @@ impl Journal {
                 state.dirty.push(id);
             }
         }
-    }
-
-    pub(crate) fn count_undrained(&self) {
-        let mut state = self.state.borrow_mut();
-        state.undrained = state
-            .slots
-            .iter()
-            .flatten()
-            .map(|slot| slot.partition.undrained_bytes())
-            .sum();
-        drop(state);
-        self.progress.notify_all();
     }
 
     /// Flushes what was drained of a partition until now, names included: when this returns it is
@@ -406,14 +391,9 @@ impl Journal {
         flushed.map_err(flush_failed)
     }
 
-    pub(crate) async fn flush_all_dirty(self: &Rc<Self>) -> Result<(), DrainError> {
+    pub(crate) async fn flush_all_dirty(&self) -> Result<(), DrainError> {
         let dirty: Vec<SlotId> = std::mem::take(&mut self.state.borrow_mut().dirty);
-        let this = self.clone();
-        for_each(&self.ring, FLUSHES, dirty, move |id| {
-            let this = this.clone();
-            async move { this.flush_slot(id).await }
-        })
-        .await?;
+        for_each(FLUSHES, &dirty, |id| self.flush_slot(id)).await?;
         self.flush_names().await
     }
 }
@@ -429,50 +409,36 @@ pub(crate) fn unless_gone(
     }
 }
 
-/// Runs `work` for each item, at most `limit` at a time. The first error stops what has not begun,
-/// but for a want of space: others may find theirs.
-pub(crate) async fn for_each<F, W>(
-    ring: &Ring,
+/// Runs `work` for each item, at most `limit` (and [`DRAINS`]) at a time. The first error stops what
+/// has not begun, but for a want of space: others may find theirs.
+pub(crate) async fn for_each<F>(
     limit: usize,
-    items: Vec<SlotId>,
-    work: W,
+    items: &[SlotId],
+    work: impl Fn(SlotId) -> F,
 ) -> Result<(), DrainError>
 where
-    F: Future<Output = Result<(), DrainError>> + 'static,
-    W: Fn(SlotId) -> F + 'static,
+    F: Future<Output = Result<(), DrainError>>,
 {
-    let workers = limit.min(items.len());
+    let next = Cell::new(0);
+    let worker = async |number: usize| {
+        let mut all = Ok(());
+        while number < limit
+            && let Some(item) = items.get(next.replace(next.get() + 1))
+        {
+            if let Err(error) = unless_full(work(*item).await, &mut all) {
+                next.set(items.len());
+                return Err(error);
+            }
+        }
+        all
+    };
+    const { assert!(DRAINS == 4) };
+    let (first, second) = (join(worker(0), worker(1)), join(worker(2), worker(3)));
+    let ((a, b), (c, d)) = join(first, second).await;
     let mut all = Ok(());
-    if workers <= 1 {
-        for item in items {
-            unless_full(work(item).await, &mut all)?;
-        }
-        return all;
-    }
-    let queue = Rc::new(RefCell::new(VecDeque::from(items)));
-    let work = Rc::new(work);
-    let handles: Vec<_> = (0..workers)
-        .map(|_| {
-            let (queue, work) = (queue.clone(), work.clone());
-            ring.spawn(async move {
-                let mut all = Ok(());
-                loop {
-                    let Some(item) = queue.borrow_mut().pop_front() else {
-                        return all;
-                    };
-                    if let Err(error) = unless_full(work(item).await, &mut all) {
-                        queue.borrow_mut().clear();
-                        return Err(error);
-                    }
-                }
-            })
-        })
-        .collect();
     let mut failed = Ok(());
-    for handle in handles {
-        if let Err(error) = unless_full(handle.await, &mut all) {
-            failed = Err(error);
-        }
+    for done in [a, b, c, d] {
+        failed = failed.and(unless_full(done, &mut all));
     }
     failed.and(all)
 }

@@ -19,6 +19,7 @@ use crate::log::commit::pace::Pace;
 use crate::log::commit::space::{RingSpace, SlotId};
 use crate::log::journal::properties::ring_file;
 use crate::log::journal::superblock::{JournalKind, RING_START, Superblock, TableRef};
+use crate::log::partition::Undrained;
 use crate::log::store::config::{JournalSize, LogConfig};
 use crate::log::store::counts::Counts;
 use crate::log::store::directory::{Directory, FreeJournal};
@@ -106,7 +107,8 @@ pub(crate) struct State {
     pub names: NewNames,
     /// Bytes carried in this lap, which began at this count of placed bytes.
     pub carried: (u64, u64),
-    pub undrained: u64,
+    /// Bytes of its partitions that are in no segment.
+    pub undrained: Undrained,
     /// Rounds of the bypass between their first write and their flush; none begins while a
     /// checkpoint takes its picture.
     pub bypassing: usize,
@@ -249,7 +251,7 @@ impl Journal {
                 dirty: Vec::new(),
                 names: NewNames::default(),
                 carried: (0, 0),
-                undrained: 0,
+                undrained: Undrained::default(),
                 bypassing: 0,
                 pointers: 0,
                 parked: 0,

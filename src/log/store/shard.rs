@@ -625,6 +625,7 @@ fn add_slot(journal: &Journal, partition: &Rc<Partition>, generation: u32) -> Sl
     let append_time = partition.config().timestamp_type == TimestampType::LogAppendTime;
     let mut state = journal.state.borrow_mut();
     let id = state.slots.len() as SlotId;
+    partition.count_undrained_in(&state.undrained);
     let slot = Slot::new(partition.clone(), generation, append_time);
     state.slots.push(Some(slot));
     id

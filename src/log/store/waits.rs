@@ -17,7 +17,7 @@ impl Journal {
     pub fn has_room_for(&self, bytes: usize) -> bool {
         let state = self.state.borrow();
         let part = bytes.min(self.max_entry(&state) as usize / 2);
-        state.undrained + part as u64 <= self.limits.undrained_bytes
+        state.undrained.bytes() + part as u64 <= self.limits.undrained_bytes
             && self.room(&state, part, self.reserve(&state))
     }
 
@@ -25,7 +25,7 @@ impl Journal {
     pub fn is_calm(&self) -> bool {
         let state = self.state.borrow();
         state.space.used() * 2 <= state.space.capacity() - self.reserve(&state)
-            && state.undrained * 2 <= self.limits.undrained_bytes
+            && state.undrained.bytes() * 2 <= self.limits.undrained_bytes
     }
 
     /// When an append of so many bytes may go on, where the journal stands over half full.
@@ -34,7 +34,7 @@ impl Journal {
         let state = &mut *state;
         let room = state.space.capacity() - self.reserve(state);
         let ring = state.space.used() as f64 / room as f64;
-        let memory = state.undrained as f64 / self.limits.undrained_bytes as f64;
+        let memory = state.undrained.bytes() as f64 / self.limits.undrained_bytes as f64;
         state.pace.admit(self.ring.now(), bytes, ring.max(memory))
     }
 
