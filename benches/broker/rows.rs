@@ -69,9 +69,10 @@ impl Measured {
 impl Bench {
     /// A broker on one core over this directory.
     fn setup(&self, dir: &Path) -> BrokerSetup {
-        self.settings
-            .iter()
-            .fold(BrokerSetup::new(dir), |setup, setting| setup.set(setting))
+        BrokerSetup {
+            asked: self.settings.clone(),
+            ..BrokerSetup::new(dir)
+        }
     }
 
     /// Removes what the rows left: they write more than a small disk holds together.
