@@ -1,5 +1,9 @@
 //! The memory of a shard's drained pages: bounded, shared by its partitions, the longest drained go
 //! first. Logs are read forwards, so the oldest page is also the one that is needed least.
+//!
+//! It begins small and grows towards its bound when readers ask for what has gone: consumers that
+//! keep up need a fraction of it, memory that is used again and again stays warm, and new memory is
+//! the dearest thing about it (the kernel clears it: 0.1 to 2 CPU-s/GB).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -13,6 +17,11 @@ pub trait PageHolder {
     fn release(&self, segment: Offset, position: u64) -> usize;
 }
 
+/// It begins with this part of its bound ...
+const FIRST_SHARE: usize = 8;
+/// ... and at least this much.
+const FIRST_BYTES: usize = 64 << 20;
+
 struct Item {
     holder: Weak<dyn PageHolder>,
     segment: Offset,
@@ -23,6 +32,10 @@ struct Item {
 /// See the module.
 pub struct PageCache {
     max_bytes: usize,
+    /// What it may hold now.
+    limit_bytes: Cell<usize>,
+    /// Bytes added since that was raised.
+    since_raised: Cell<usize>,
     used_bytes: Cell<usize>,
     queue: RefCell<VecDeque<Item>>,
 }
@@ -32,6 +45,8 @@ impl PageCache {
     pub fn new(max_bytes: usize) -> PageCache {
         PageCache {
             max_bytes,
+            limit_bytes: Cell::new((max_bytes / FIRST_SHARE).max(FIRST_BYTES).min(max_bytes)),
+            since_raised: Cell::new(0),
             used_bytes: Cell::new(0),
             queue: RefCell::new(VecDeque::new()),
         }
@@ -46,14 +61,26 @@ impl PageCache {
     /// file now. Older ones go where that is too much. Never called while a holder is borrowed.
     pub fn add(&self, holder: Weak<dyn PageHolder>, segment: Offset, position: u64, bytes: usize) {
         self.used_bytes.set(self.used_bytes.get() + bytes);
+        self.since_raised
+            .set(self.since_raised.get().saturating_add(bytes));
         self.queue.borrow_mut().push_back(Item {
             holder,
             segment,
             position,
             bytes,
         });
-        let over = self.used_bytes.get().saturating_sub(self.max_bytes);
+        let over = self.used_bytes.get().saturating_sub(self.limit_bytes.get());
         self.make_room(over);
+    }
+
+    /// A reader asked for pages that were here and have gone. More may stay from now on, once all that
+    /// is here came after the last raise: what came before could not have stayed.
+    pub fn missed(&self) {
+        let limit = self.limit_bytes.get();
+        if self.since_raised.get() >= limit && limit < self.max_bytes {
+            self.limit_bytes.set((limit * 2).min(self.max_bytes));
+            self.since_raised.set(0);
+        }
     }
 
     /// Lets pages go until `bytes` of memory are free or nothing is left; answers how many went.
@@ -102,6 +129,37 @@ mod tests {
         assert_eq!(cache.used_bytes(), 8192);
         assert_eq!(cache.make_room(1), 4096);
         assert_eq!(cache.used_bytes(), 4096);
+    }
+
+    #[test]
+    fn it_grows_only_when_readers_miss_what_was_there() {
+        struct Mebibyte;
+
+        impl PageHolder for Mebibyte {
+            fn release(&self, _: Offset, _: u64) -> usize {
+                1 << 20
+            }
+        }
+
+        let max = 3 * FIRST_BYTES;
+        let cache = PageCache::new(max);
+        let pages: Rc<dyn PageHolder> = Rc::new(Mebibyte);
+        let add = |times: usize| {
+            for _ in 0..times {
+                let position = 1 << 20;
+                cache.add(Rc::downgrade(&pages), Offset(0), position, 1 << 20);
+            }
+        };
+        let first = FIRST_BYTES >> 20;
+        add(2 * first);
+        assert_eq!(cache.used_bytes(), FIRST_BYTES);
+        cache.missed();
+        cache.missed(); // what the first one raised had no time to help
+        add(4 * first);
+        assert_eq!(cache.used_bytes(), 2 * FIRST_BYTES);
+        cache.missed();
+        add(8 * first);
+        assert_eq!(cache.used_bytes(), max);
     }
 
     #[test]

@@ -121,6 +121,7 @@ impl Partition {
             }
             active.end = end;
             active.drained = active.drained.min(to.position);
+            active.held_from = active.held_from.min(to.position);
             active.cached = active.cached.min(to.position);
             active.boundary = Mark {
                 position: active.boundary.position.min(to.position),

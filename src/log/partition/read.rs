@@ -150,6 +150,9 @@ impl Partition {
         let segment = &state.segments[span.segment];
         let in_memory = segment.tail.start().clamp(span.from, span.to);
         if span.from < in_memory {
+            if span.from >= segment.held_from {
+                self.context.cache.missed();
+            }
             let file = self.open_file(segment.base, Access::Read)?;
             plan.parts.push(Part::File {
                 file,

@@ -24,6 +24,8 @@ pub(super) struct Segment {
     pub(super) drained: u64,
     /// The last boundary of batches at or below `drained`. Memory above it stays.
     pub(super) boundary: Mark,
+    /// Memory held it from here on in this run.
+    pub(super) held_from: u64,
     /// Memory below this was given to the cache.
     pub(super) cached: u64,
     /// Of what grew in this run; none once the side files are written.
@@ -56,6 +58,7 @@ impl Segment {
             tail: Tail::new(0),
             drained: 0,
             boundary: mark,
+            held_from: 0,
             cached: 0,
             index: Some(Rc::new(SparseIndex::new(base, 0, base))),
             largest: None,
@@ -80,6 +83,7 @@ impl Segment {
                 position: facts.len,
                 offset: facts.end,
             },
+            held_from: facts.len,
             cached: facts.len,
             index: None,
             largest: facts.largest,

@@ -51,7 +51,8 @@ pub struct LogConfig {
     pub reserved_disk_bytes: u64,
     /// Open segment files of one shard, at most.
     pub open_segments: usize,
-    /// Drained pages that one shard keeps in memory for consumers that are a little behind.
+    /// Drained pages that one shard keeps in memory at most for consumers that are a little behind;
+    /// see [`PageCache`](crate::log::cache::PageCache) for when it takes how much.
     pub cache_bytes: usize,
     /// How long a starting broker waits for the locks of one that is going.
     pub lock_timeout: Duration,
