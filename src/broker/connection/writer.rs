@@ -239,6 +239,7 @@ async fn send_pieces(
                             ));
                         }
                         Ok(n) => sent += n,
+                        Err(error) if is_of_the_peer(&error) => return Err(error.into()),
                         Err(error) => {
                             shard.counters.broken_answers.add(1);
                             return Err(CloseReason::BrokenAnswer(error.to_string()));
@@ -253,4 +254,13 @@ async fn send_pieces(
         transport.send(chain).await?;
     }
     Ok(())
+}
+
+/// The client went away, nothing is wrong with the file.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut};
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | TimedOut
+    )
 }
