@@ -99,7 +99,12 @@ async fn append_checked(
 ) -> Result<Appended, AppendError> {
     loop {
         match shard.log.append(partition, batch, Origin::Client) {
-            Err(AppendError::Busy) => shard.log.admit(batch.total_len()).await,
+            Err(AppendError::Busy) => {
+                shard.log.admit(batch.total_len()).await;
+                // room in the journal is no memory: that may be in the hands of readers
+                drop(shard.ring.arena().alloc(batch.total_len()).await);
+                shard.ring.yield_now().await;
+            }
             ended => return ended,
         }
     }
