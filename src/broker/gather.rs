@@ -32,6 +32,8 @@ pub struct Limits {
     pub deadline: Monotonic,
     /// Version of the request.
     pub version: i16,
+    /// What is in files comes from there.
+    pub from_files: bool,
 }
 
 /// Bytes that one other shard copies for one fetch at most.
@@ -141,6 +143,7 @@ pub async fn read_here(shard: &Rc<Shard>, items: &mut [Item], limits: Limits) ->
         max_bytes: limits.max_bytes,
         at_least_one: limits.at_least_one,
         version: limits.version,
+        from_files: limits.from_files,
     };
     // as with Kafka, what cannot be served at all is no reason not to wait for the rest
     let (mut bytes, mut urgent) = (0, items.iter().all(|item| item.key.is_none()));

@@ -15,6 +15,8 @@ use smallvec::SmallVec;
 
 /// First version of Fetch whose readers know zstd.
 const ZSTD_FROM: i16 = 10;
+/// Records up to this size are copied into an answer.
+const INLINE_BYTES: usize = 1024;
 /// First version of Fetch that names topics by id.
 const IDS_FROM: i16 = 13;
 
@@ -100,6 +102,24 @@ impl Found {
         }
     }
 
+    /// Bytes that it holds of the arena, beyond those that are copied into an answer.
+    pub fn held_bytes(&self) -> usize {
+        if self.is_inline() {
+            return 0;
+        }
+        let held = self.parts.iter().map(|part| match part {
+            Part::Memory(buf) => buf.len(),
+            Part::File { .. } => 0,
+        });
+        held.sum()
+    }
+
+    /// Small records in one run of memory are copied into the envelope of an answer: that costs less
+    /// than another piece.
+    pub fn is_inline(&self) -> bool {
+        self.bytes <= INLINE_BYTES && matches!(self.parts[..], [Part::Memory(_)])
+    }
+
     /// Lets the records go, for now.
     pub fn leave(&mut self) {
         self.bytes = 0;
@@ -116,6 +136,8 @@ pub struct Round {
     pub at_least_one: bool,
     /// Version of the request.
     pub version: i16,
+    /// Memory is scarce: what is in files comes from there.
+    pub from_files: bool,
 }
 
 impl Round {
@@ -188,6 +210,12 @@ impl Round {
             }
             Err(error) => Err(error),
         };
+        let read = read.and_then(|mut plan| {
+            if self.from_files {
+                partition.prefer_file(&mut plan)?;
+            }
+            Ok(plan)
+        });
         match read {
             Ok(plan) => self.take(plan, found),
             Err(ReadError::OutOfRange { .. }) => Found::failed(ErrorCode::OffsetOutOfRange),

@@ -159,6 +159,7 @@ async fn fetch(shard: &Rc<Shard>, call: FetchCall, parked: &Parked) -> Reply {
         at_least_one: call.at_least_one,
         deadline: call.deadline,
         version: call.version,
+        from_files: false,
     };
     gather::gather_here(shard, &mut items, limits, parked).await;
     let lent = lend(shard, &mut items, limits).await;

@@ -92,6 +92,8 @@ pub struct Shard {
     /// Memory for records copied for other shards, until those have sent them, and for answers that
     /// are too large for the arena.
     pub(crate) lent: Budget,
+    /// Pages of the log that answers may hold until their clients have taken them.
+    pub(crate) pages: Budget,
     /// By shard: bytes that it lent to this one and that are not in use any more.
     pub(crate) owed: Box<[Cell<u64>]>,
     pub(crate) answers: Pool<Box<Answer>>,

@@ -416,6 +416,7 @@ async fn build(
         input,
         parcels: Budget::new((copies / 2).max(1)),
         lent: Budget::new((copies / 2).max(1)),
+        pages: Budget::new((ring.arena().budget_bytes() as u64 / 4).max(1)),
         owed: (0..shards).map(|_| Cell::new(0)).collect(),
         answers: Pool::new(4096),
         items: Pool::new(1024),

@@ -172,3 +172,41 @@ fn a_request_that_does_not_go_on_gives_its_memory_to_those_who_wait() {
     }
     drop(silent);
 }
+
+#[test]
+fn readers_that_stall_at_the_end_of_a_log_do_not_stop_its_producer() {
+    let memory = (32 << 20).to_string();
+    let (_setup, broker) = started(&[
+        ("corelane.cores", "1"),
+        ("corelane.memory.bytes", &memory),
+        ("corelane.send.stall.ms", "3600000"),
+        ("socket.send.buffer.bytes", "65536"),
+    ]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 1, &[]);
+    let value = "x".repeat(700_000);
+    let records = batch(&[&value]);
+    // each of these holds another part of the log; together they want more than there is memory
+    let mut stalled = Vec::new();
+    for n in 0..80 {
+        let parts = [part(0, &records)];
+        let topics = [data("t", &parts)];
+        let answer = client.ask(9, &patient(&topics));
+        assert_eq!(outcomes(&answer, 9), [(0, n)]);
+        let mut reader = Client::connect(&broker.address());
+        let from = [(0, n)];
+        let fetch = Fetching::new("t", &from);
+        fetch.with(|f| reader.send(11, f));
+        stalled.push(reader);
+    }
+    // who asked when too much was held already hears where the log ends, and asks again
+    let mut records = 0;
+    for (n, mut reader) in (0..).zip(stalled) {
+        let answer = reader.next().expect("the whole answer");
+        let (error, _, found) = fetched(&answer, 11);
+        assert_eq!((error, found[0].error), (0, 0));
+        assert!(found[0].high_watermark > n, "reader {n}");
+        records += found[0].values.len();
+    }
+    assert!(records > 10, "{records}");
+}

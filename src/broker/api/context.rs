@@ -177,7 +177,7 @@ pub struct Response {
     pub(crate) record_bytes: usize,
     /// Memory of other shards that it is made of.
     pub(crate) lent: Vec<Lent>,
-    /// Memory outside of the arena that it is made of.
+    /// Memory that it is made of and that must not be used up by answers.
     pub(crate) held: Option<Grant>,
 }
 

@@ -16,6 +16,7 @@ use crate::broker::session::{Context, NamedTopic, Session, SessionTopic, SlotId,
 use crate::broker::shard::Shard;
 use crate::log::partition::Part;
 use crate::metadata::Image;
+use crate::ring::buf::Grant;
 use crate::wire::array::Array;
 use crate::wire::hot::{FetchAnswer, FetchHead};
 use crate::wire::messages::{
@@ -27,8 +28,8 @@ use crate::wire::write::Writer;
 
 /// First version that names topics by id.
 const IDS_FROM: i16 = 13;
-/// Records up to this size lie in the envelope itself: a copy costs less than another piece.
-const INLINE_BYTES: usize = 1024;
+/// How long a fetch waits at least for others to let pages go, before it is answered without those.
+const HOLD_TIME: Duration = Duration::from_secs(1);
 /// Most that a partition takes in the envelope, without its records and its topic.
 const PARTITION_BYTES: usize = 96;
 /// Most that a topic takes, without its name.
@@ -67,7 +68,7 @@ pub async fn handle(
         session: 0,
         committed: request.isolation_level == READ_COMMITTED,
     };
-    let mut lent = Vec::new();
+    let (mut lent, mut held) = (Vec::new(), None);
     if let Context::Refused(code) = context {
         top.error = code;
     } else {
@@ -82,11 +83,13 @@ pub async fn handle(
         ctx.connection.parked.set(Some(parked.token()));
         lent = gather::gather(shard, &mut items, limits, &parked).await;
         ctx.connection.parked.set(None);
+        held = hold(shard, &mut items, limits).await;
         top.session = settle(shard, ctx, context, &mut items);
     }
     let mut response = respond(shard, ctx, &items, top).await;
     if let Ok(response) = &mut response {
         response.lent = lent;
+        response.held = held;
     }
     items.clear();
     shard.items.give(items);
@@ -103,7 +106,54 @@ fn limits(shard: &Shard, ctx: &RequestContext<'_>, request: &FetchRequest<'_>) -
         at_least_one: true,
         deadline: ctx.received + wait,
         version: ctx.version,
+        from_files: false,
     }
+}
+
+fn held_bytes(shard: &Shard, items: &[Item]) -> u64 {
+    let ours = items.iter().filter(|item| item.owner == shard.id);
+    ours.map(|item| item.found.held_bytes() as u64).sum()
+}
+
+/// Sees to it that the pages which answers hold until their clients have taken them are few. Where
+/// they are many, what is in files comes from there, and what is not only if others let go in time.
+async fn hold(shard: &Rc<Shard>, items: &mut [Item], mut limits: Limits) -> Option<Grant> {
+    let bytes = held_bytes(shard, items);
+    if bytes == 0 {
+        return None;
+    }
+    let pages = &shard.pages;
+    let granted = pages.try_grant(bytes.min(pages.total_bytes()));
+    if granted.is_some() {
+        return granted;
+    }
+    let found = items.iter().filter(|item| item.owner == shard.id);
+    limits.max_bytes = found.map(|item| item.found.bytes).sum();
+    limits.from_files = true;
+    gather::read_here(shard, items, limits).await;
+    let bytes = held_bytes(shard, items).min(pages.total_bytes());
+    if bytes == 0 {
+        return None;
+    }
+    let granted = pages.try_grant(bytes);
+    if granted.is_some() {
+        return granted;
+    }
+    let leave = |items: &mut [Item]| {
+        let held = |item: &&mut Item| item.owner == shard.id && item.found.held_bytes() > 0;
+        items
+            .iter_mut()
+            .filter(held)
+            .for_each(|item| item.found.leave());
+    };
+    leave(items);
+    let deadline = limits.deadline.max(shard.ring.now() + HOLD_TIME);
+    let granted = shard.ring.deadline(deadline, pages.grant(bytes)).await.ok();
+    gather::read_here(shard, items, limits).await;
+    if granted.is_none() {
+        leave(items);
+    }
+    granted
 }
 
 fn wanted(partition: &FetchPartition) -> Wanted {
@@ -376,7 +426,7 @@ async fn respond(
         ..Response::default()
     };
     let mut from = 0;
-    let with_records = items.iter().filter(|i| i.included && !is_inline(&i.found));
+    let with_records = items.iter().filter(|i| i.included && !i.found.is_inline());
     for (at, item) in holes.iter().zip(with_records.filter(|i| i.found.bytes > 0)) {
         if *at > from {
             response
@@ -406,7 +456,7 @@ fn envelope_bytes(ctx: &RequestContext<'_>, shard: &Shard, items: &[Item]) -> us
                 SessionTopic::Id(_) => 16,
                 SessionTopic::Name(name) => name.len(),
             };
-            let inline = if is_inline(&i.found) {
+            let inline = if i.found.is_inline() {
                 i.found.bytes
             } else {
                 0
@@ -415,11 +465,6 @@ fn envelope_bytes(ctx: &RequestContext<'_>, shard: &Shard, items: &[Item]) -> us
         })
         .sum();
     64 + nodes + of_items
-}
-
-/// Small records in one run of memory are copied into the envelope.
-fn is_inline(found: &Found) -> bool {
-    found.bytes <= INLINE_BYTES && matches!(found.parts[..], [Part::Memory(_)])
 }
 
 fn encode(
@@ -493,7 +538,7 @@ fn partition_data<'i>(
 ) -> PartitionData<'i> {
     let found = &item.found;
     let records = match &found.parts[..] {
-        [Part::Memory(buf)] if is_inline(found) => Records::Bytes(buf),
+        [Part::Memory(buf)] if found.is_inline() => Records::Bytes(buf),
         [] => Records::Bytes(&[]),
         _ => Records::Hole(found.bytes),
     };

@@ -120,6 +120,35 @@ impl Partition {
         Ok(plan)
     }
 
+    /// Makes a plan hold as little memory as it can: what is in the segment's file comes from there,
+    /// and what is not, if anything is, another time.
+    ///
+    /// # Errors
+    /// The system's when the file cannot be opened.
+    pub fn prefer_file(&self, plan: &mut ReadPlan) -> Result<(), ReadError> {
+        let in_memory = plan.parts.iter().any(|p| matches!(p, Part::Memory(_)));
+        let drained = {
+            let state = self.state.borrow();
+            let segment = state.index_of(plan.end.segment);
+            segment.map_or(0, |i| state.segments[i].boundary.position)
+        };
+        let from = plan.end.position - plan.bytes;
+        if !in_memory || drained <= from {
+            return Ok(());
+        }
+        let file = self.open_file(plan.end.segment, Access::Read)?;
+        let to = plan.end.position.min(drained);
+        plan.parts.clear();
+        plan.parts.push(Part::File {
+            file,
+            position: from,
+            len: to - from,
+        });
+        plan.bytes = to - from;
+        plan.end.position = to;
+        Ok(())
+    }
+
     fn check_range(&self, state: &State, offset: Offset) -> Result<(), ReadError> {
         if self.is_gone() {
             return Err(ReadError::Gone);
