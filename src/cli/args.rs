@@ -173,7 +173,7 @@ pub struct Produce {
     /// A header of every record; more than one may be given
     #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = pair)]
     pub headers: Vec<(String, String)>,
-    /// Send to this partition [default: by the key, or in turn]
+    /// Send to this partition, whatever a line says [default: by the key, or in turn]
     #[arg(short, long)]
     pub partition: Option<i32>,
     /// How batches are compressed: none, gzip, snappy, lz4, zstd

@@ -52,7 +52,16 @@ pub fn run(options: &Consume, output: &Output) -> anyhow::Result<()> {
     let start = match options.offset {
         StartOffset::Earliest => offsets(&mut cluster, &topic, EARLIEST)?,
         StartOffset::Latest => end.clone(),
-        StartOffset::At(offset) => vec![offset; topic.partitions.len()],
+        StartOffset::At(offset) => {
+            let last = end.iter().max().copied().unwrap_or(0);
+            if offset > last && !options.follow {
+                bail!(
+                    "offset {offset} is beyond the end of {}, which is {last}",
+                    topic.name
+                );
+            }
+            vec![offset; topic.partitions.len()]
+        }
     };
     let mut reader = Reader {
         positions: topic

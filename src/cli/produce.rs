@@ -223,7 +223,8 @@ fn place(
     partitions: &[i32],
     number: u64,
 ) -> anyhow::Result<i32> {
-    let asked = record.partition.or(options.partition);
+    // lines of another topic say where they were there
+    let asked = options.partition.or(record.partition);
     match asked {
         Some(partition) if partitions.contains(&partition) => Ok(partition),
         Some(partition) => Err(ClientError::NoPartition {
@@ -262,17 +263,39 @@ fn record(line: &[u8], options: &Produce, json: bool) -> Result<Record, String> 
     })
 }
 
+/// What a line of JSON may have.
+const FIELDS: [&str; 7] = [
+    "key",
+    "value",
+    "headers",
+    "partition",
+    "timestamp",
+    "topic",
+    "offset",
+];
+
 fn find(line: &[u8], separator: &[u8]) -> Option<usize> {
     line.windows(separator.len().max(1))
         .position(|w| w == separator)
 }
 
 /// `{"key": .., "value": .., "headers": [{"key": .., "value": ..}], "partition": .., "timestamp":
-/// ..}`, as `consume --json` writes them; all but the value may be left out.
+/// ..}`, as `consume --json` writes them with topic and offset, which are passed over; all may be left
+/// out. A name that is none of these is most likely misspelt, and its record would lack what it says.
 fn from_json(line: &[u8], mut headers: Vec<(String, Option<Vec<u8>>)>) -> Result<Record, String> {
     let value: Value = serde_json::from_slice(line).map_err(|e| format!("no JSON: {e}"))?;
     let Value::Object(fields) = value else {
         return Err("an object with key and value was expected".into());
+    };
+    if let Some(name) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+        return Err(format!("{name:?} is none of {}", FIELDS.join(", ")));
+    }
+    let number = |name: &str| match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value
+            .as_i64()
+            .map(Some)
+            .ok_or_else(|| format!("{name} is a number, not {value}")),
     };
     let bytes = |name| payload::from_json(fields.get(name).unwrap_or(&Value::Null));
     if let Some(list) = fields.get("headers") {
@@ -284,13 +307,13 @@ fn from_json(line: &[u8], mut headers: Vec<(String, Option<Vec<u8>>)>) -> Result
             headers.push((key, value));
         }
     }
-    let partition = fields.get("partition").and_then(Value::as_i64);
+    let partition = number("partition")?.map(i32::try_from).transpose();
     Ok(Record {
         key: bytes("key")?,
         value: bytes("value")?,
         headers,
-        partition: partition.and_then(|p| p.try_into().ok()),
-        timestamp: fields.get("timestamp").and_then(Value::as_i64),
+        partition: partition.map_err(|_| "there is no such partition")?,
+        timestamp: number("timestamp")?,
     })
 }
 
@@ -328,6 +351,25 @@ mod tests {
         assert_eq!((read.partition, read.timestamp), (Some(3), Some(5)));
         let names: Vec<_> = read.headers.iter().map(|(n, _)| n.as_str()).collect();
         assert_eq!(names, ["a", "h", "h"]);
-        assert!(record(b"[]", &options(&[]), true).is_err());
+        for wrong in [
+            r#"[]"#,
+            r#"{"vaule":"v"}"#,
+            r#"{"partition":"3"}"#,
+            r#"{"partition":3000000000}"#,
+            r#"{"timestamp":"now"}"#,
+            r#"{"headers":{"h":"v"}}"#,
+        ] {
+            assert!(
+                record(wrong.as_bytes(), &options(&[]), true).is_err(),
+                "{wrong}"
+            );
+        }
+        let copied = br#"{"topic":"a","offset":3,"partition":1,"value":"v"}"#;
+        let copied = record(copied, &options(&[]), true).unwrap();
+        assert_eq!(
+            place(&copied, &options(&["-p", "0"]), &[0, 1], 0).unwrap(),
+            0
+        );
+        assert_eq!(place(&copied, &options(&[]), &[0, 1], 0).unwrap(), 1);
     }
 }

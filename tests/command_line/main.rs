@@ -150,6 +150,26 @@ fn records_come_back_as_they_went_in() {
         "",
     );
     assert!(one.contains("\"offset\":1"), "{one}");
+    // what was read goes into another partition as it is
+    let copied = cli.ok(&["consume", "t", "-p", "1", "--json"], "");
+    cli.ok(&["produce", "t", "-p", "0", "--json"], &copied);
+    let without = |text: &str| -> Vec<Value> {
+        let lines = text.lines().map(|l| serde_json::from_str(l).unwrap());
+        lines
+            .map(|mut record: Value| {
+                record.as_object_mut().unwrap().remove("partition");
+                record
+            })
+            .collect()
+    };
+    let copy = cli.ok(&["consume", "t", "-p", "0", "--json"], "");
+    assert_eq!(without(&copy), without(&copied));
+    let beyond = cli.run(&["consume", "t", "-p", "1", "-o", "99"], "");
+    assert_eq!(code(&beyond), 1, "{}", said(&beyond));
+    assert!(said(&beyond).contains("99"), "{}", said(&beyond));
+    let misspelt = cli.run(&["produce", "t", "--json"], "{\"vaule\":\"v\"}\n");
+    assert_eq!(code(&misspelt), 1, "{}", said(&misspelt));
+    assert!(said(&misspelt).contains("vaule"), "{}", said(&misspelt));
     let none = cli.run(&["consume", "t", "-p", "9"], "");
     assert_eq!(code(&none), 1);
     assert!(said(&none).contains("no partition 9"), "{}", said(&none));
