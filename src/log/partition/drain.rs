@@ -13,15 +13,10 @@ use crate::log::format::names::Kind;
 use crate::log::format::partition_metadata;
 use crate::log::partition::Partition;
 use crate::log::partition::error::LogError;
-use crate::log::partition::segment::page_floor;
+use crate::log::partition::segment::{STEP_MAX, STEP_MIN, page_floor};
 use crate::log::segment::{Access, Place};
 use crate::ring::File;
 use crate::ring::driver::{Chain, OpenOptions};
-
-/// Space is reserved in steps that double from here ...
-const ALLOCATE_MIN: u64 = 64 << 10;
-/// ... to here.
-const ALLOCATE_MAX: u64 = 16 << 20;
 
 /// How far a drain may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,8 +187,13 @@ impl Partition {
                 let step = segment
                     .allocated
                     .next_power_of_two()
-                    .clamp(ALLOCATE_MIN, ALLOCATE_MAX);
-                (segment.allocated, to.max(segment.allocated + step))
+                    .clamp(STEP_MIN, STEP_MAX);
+                // what was claimed, and no more: that space is there
+                let upto = match segment.claimed >= to {
+                    true => segment.claimed,
+                    false => to.max(segment.allocated + step),
+                };
+                (segment.allocated, upto)
             });
             return Some(Write {
                 base: segment.base,
@@ -224,7 +224,9 @@ impl Partition {
     fn set_allocated(&self, write: &Write, to: u64) {
         if let Some(segment) = self.state.borrow_mut().by_base(write.base) {
             segment.allocated = to;
+            segment.claimed = segment.claimed.max(to);
         }
+        self.count_unreserved();
     }
 
     /// The first page begins with bytes that only the file has: reads them in.
@@ -437,7 +439,9 @@ impl Partition {
         })?;
         if let Some(segment) = self.state.borrow_mut().by_base(base) {
             segment.allocated = len;
+            segment.claimed = segment.len().max(len);
         }
+        self.count_unreserved();
         Ok(())
     }
 }

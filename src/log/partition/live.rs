@@ -53,6 +53,7 @@ pub struct Partition {
     pub(super) leader_epoch: Cell<LeaderEpoch>,
     pub(super) undrained: Cell<u64>,
     pub(super) undrained_of_all: OnceCell<Undrained>,
+    pub(super) unreserved: Cell<u64>,
     /// A drain, settling or cut is under way: one at a time.
     pub(super) busy: Cell<bool>,
     pub(super) idle: Event,
@@ -207,6 +208,24 @@ impl Partition {
         self.context.cache.make_room(2 * bytes) > 0 && reserve()
     }
 
+    /// The directory keeps so much space more for the segment of the prepared batch.
+    pub fn claim(&self, bytes: u64) {
+        self.state.borrow_mut().taker().claimed += bytes;
+        self.unreserved.set(self.unreserved.get() + bytes);
+    }
+
+    /// Space that was claimed and that no file has yet.
+    pub fn unreserved_bytes(&self) -> u64 {
+        self.unreserved.get()
+    }
+
+    pub(super) fn count_unreserved(&self) {
+        let state = self.state.borrow();
+        let unfinished = state.segments.range(state.first_unfinished()..);
+        self.unreserved
+            .set(unfinished.map(Segment::unreserved).sum());
+    }
+
     /// Appends a prepared batch: its stamped header and its records. Copies them to the pages of
     /// the active segment, which `prepare` may have decided to begin. Answers with the place of
     /// its first byte.
@@ -330,6 +349,7 @@ impl Partition {
         let undrained = state.segments.iter().map(Segment::undrained).sum();
         drop(state);
         self.set_undrained(undrained);
+        self.count_unreserved();
         self.observers.moved();
     }
 

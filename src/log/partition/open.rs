@@ -140,6 +140,7 @@ impl Partition {
             leader_epoch: Cell::new(spec.leader_epoch),
             undrained: Cell::new(0),
             undrained_of_all: OnceCell::new(),
+            unreserved: Cell::new(0),
             busy: Cell::new(false),
             idle: Event::new(),
             gone: Cell::new(false),

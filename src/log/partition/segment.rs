@@ -7,6 +7,11 @@ use crate::base::limits::PAGE_BYTES;
 use crate::log::partition::facts::{LastBatch, SegmentFacts};
 use crate::log::segment::{BatchHeader, HEADER_BYTES, Largest, SparseIndex, Tail};
 
+/// Space is claimed and reserved in steps that double from here ...
+pub(super) const STEP_MIN: u64 = 64 << 10;
+/// ... to here.
+pub(super) const STEP_MAX: u64 = 16 << 20;
+
 /// A boundary of batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
@@ -37,6 +42,8 @@ pub(super) struct Segment {
     pub(super) last_batch: Option<LastBatch>,
     /// Space reserved in the file.
     pub(super) allocated: u64,
+    /// Space that the directory keeps for the file, reserved or not: no byte is taken in above it.
+    pub(super) claimed: u64,
     /// The file was made in an earlier run or is made already.
     pub(super) on_disk: bool,
     /// Bytes were written that no flush covers yet.
@@ -67,6 +74,7 @@ impl Segment {
             jitter,
             last_batch: None,
             allocated: 0,
+            claimed: 0,
             on_disk: false,
             dirty: false,
             snapshot: None,
@@ -90,6 +98,7 @@ impl Segment {
             first_timestamp: facts.first_timestamp,
             last_batch: facts.last_batch,
             allocated: facts.len,
+            claimed: facts.len,
             on_disk: true,
             ..Segment::begin(facts.base, facts.created, jitter)
         }
@@ -203,6 +212,26 @@ impl Segment {
         let (position, bytes) = self.tail.full_chunks(self.cached, self.boundary.position);
         self.cached = position;
         (bytes > 0).then_some((position, bytes))
+    }
+
+    /// What must be claimed before `bytes` more can be taken in: nothing, or the next step. A page
+    /// is enough for what may stay that small.
+    pub(super) fn claim_for(&self, bytes: u64) -> u64 {
+        let end = self.len() + bytes;
+        if end <= self.claimed {
+            return 0;
+        }
+        let page = PAGE_BYTES as u64;
+        let step = match self.claimed {
+            0 if end <= page => page,
+            claimed => claimed.next_power_of_two().clamp(STEP_MIN, STEP_MAX),
+        };
+        (self.claimed + step).max(end.next_multiple_of(page)) - self.claimed
+    }
+
+    /// Space that is claimed and not reserved yet.
+    pub(super) fn unreserved(&self) -> u64 {
+        self.claimed.saturating_sub(self.allocated)
     }
 
     /// Bytes that only memory has.

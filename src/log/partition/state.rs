@@ -35,6 +35,8 @@ pub struct Slot {
     pub place: Place,
     /// It begins a new segment.
     pub roll: Option<RollReason>,
+    /// Space that must be [claimed](super::Partition::claim) for it first.
+    pub space: u64,
 }
 
 /// Where a read begins.
@@ -175,11 +177,13 @@ impl State {
                 Place::new(base_offset, 0)
             }
         };
+        let space = self.taker().claim_for(u64::from(header.len));
         Ok(Admit::Append(Slot {
             base_offset,
             leader_epoch,
             place,
             roll,
+            space,
         }))
     }
 

@@ -30,7 +30,7 @@ impl Journal {
         batch: &BatchView<'_>,
         origin: Origin,
     ) -> Result<Outcome, AppendError> {
-        self.directory.check()?;
+        self.check_space()?;
         let bytes = batch.bytes();
         let header = BatchHeader::parse(bytes)
             .ok_or_else(|| AppendError::Corrupt("no header of magic 2".into()))?;
@@ -64,6 +64,11 @@ impl Journal {
             Admit::Append(place) => place,
             Admit::Duplicate(original) => return Ok(self.duplicate(id, slot, original)),
         };
+        if place.space > 0 {
+            self.claim(place.space)?;
+            slot.claimed += place.space;
+            slot.partition.claim(place.space);
+        }
         let append_time = slot.append_time.then(|| self.ring.wall());
         let head = stamped(bytes, place.base_offset, place.leader_epoch, append_time);
         let records = &bytes[BATCH_HEADER_BYTES..];
@@ -127,6 +132,31 @@ impl Journal {
             },
             begin_bypass,
         })
+    }
+
+    /// A full directory is looked at again, now and then: nothing else might.
+    fn check_space(&self) -> Result<(), StorageError> {
+        match self.directory.check() {
+            Err(StorageError::NoSpace { .. }) => {
+                self.look_again();
+                self.directory.check()
+            }
+            other => other,
+        }
+    }
+
+    fn claim(&self, bytes: u64) -> Result<(), StorageError> {
+        let reserve = self.limits.reserved_disk_bytes;
+        self.look_again();
+        match self.directory.claim(bytes, reserve) {
+            true => Ok(()),
+            false => Err(self.directory.no_space()),
+        }
+    }
+
+    fn look_again(&self) {
+        let reserve = self.limits.reserved_disk_bytes;
+        self.directory.look_again(&self.ring, reserve);
     }
 
     fn duplicate(

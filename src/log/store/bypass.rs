@@ -27,6 +27,7 @@ impl Journal {
     pub async fn run_bypass(self: Rc<Self>, id: SlotId) {
         while let Some((partition, count, target)) = self.next_round(id).await {
             let written = self.write_round(id, &partition, target).await;
+            self.count_claims(id);
             {
                 let mut state = self.state.borrow_mut();
                 state.bypassing -= 1;

@@ -151,6 +151,7 @@ impl Journal {
             return Ok(());
         };
         let settled = partition.settle().await.map_err(DrainError::from);
+        self.count_claims(id);
         unless_gone(&partition, settled)?;
         self.counts.flush();
         self.mark_dirty(id);

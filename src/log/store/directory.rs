@@ -7,11 +7,14 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use crate::base::ids::Uuid;
+use crate::base::time::Monotonic;
 use crate::log::append::StorageError;
 use crate::log::journal::properties::{DirectoryProperties, FILE_NAME};
 use crate::log::journal::table::Record;
 use crate::ring::Ring;
 
+/// How often those who find no space may look for it.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const BUSY_RETRY: Duration = Duration::from_millis(1);
 
 /// A journal that no shard uses yet: an empty ring.
@@ -49,6 +52,9 @@ pub struct Directory {
     reason: OnceLock<String>,
     full: AtomicBool,
     available_bytes: AtomicU64,
+    /// Space that segments will take and have not taken yet.
+    claimed_bytes: AtomicU64,
+    looked: AtomicU64,
     partitions: AtomicUsize,
     listed: Mutex<Vec<Uuid>>,
     free: Mutex<Vec<FreeJournal>>,
@@ -73,6 +79,8 @@ impl Directory {
             reason: OnceLock::new(),
             full: AtomicBool::new(false),
             available_bytes: AtomicU64::new(u64::MAX),
+            claimed_bytes: AtomicU64::new(0),
+            looked: AtomicU64::new(0),
             partitions: AtomicUsize::new(0),
             listed: Mutex::new(free.iter().map(|journal| journal.id).collect()),
             free: Mutex::new(free),
@@ -137,6 +145,40 @@ impl Directory {
         StorageError::Offline {
             dir: self.path.display().to_string(),
             reason: self.reason.get().cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Keeps space for a segment that grows; false if there is none. A byte enters the journal only
+    /// when its segment has a claim that covers it. So as long as others than segments (other
+    /// programs, journals that grow, side files) take no more than `reserve` bytes between two
+    /// looks, every byte that was admitted finds its place in its segment: a full disk is an error
+    /// of the producer, never of a drain.
+    ///
+    /// The claims of all shards and what the file system had at the last look are compared; a look
+    /// follows whenever a file took what was claimed for it. Where the file system cannot reserve
+    /// space for files, only the watermark `reserve` holds.
+    pub fn claim(&self, bytes: u64, reserve: u64) -> bool {
+        let before = self.claimed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let wanted = before.saturating_add(bytes).saturating_add(reserve);
+        let there = wanted <= self.available_bytes.load(Ordering::Relaxed);
+        if !there {
+            self.give_claim_back(bytes);
+        }
+        there
+    }
+
+    /// Claims that files took, or that nobody needs any more.
+    pub fn give_claim_back(&self, bytes: u64) {
+        self.claimed_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// As [`Directory::look_at_space`], unless that was just done: for those who were refused.
+    pub fn look_again(&self, ring: &Ring, reserve: u64) {
+        let now = ring.now();
+        let last = Monotonic(self.looked.load(Ordering::Relaxed));
+        if now.since(last) >= LOOK_AGAIN {
+            self.looked.store(now.0, Ordering::Relaxed);
+            self.look_at_space(ring, reserve);
         }
     }
 

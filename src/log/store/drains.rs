@@ -255,6 +255,7 @@ impl Journal {
         if drained.as_ref().is_err_and(DrainError::is_full) {
             self.queue(id);
         }
+        self.count_claims(id);
         unless_gone(&partition, drained)
     }
 
@@ -283,6 +284,24 @@ impl Journal {
             self.mark_dirty(id);
         }
         Ok(())
+    }
+
+    /// What the partition's files took of the space that was claimed for them is no claim any more;
+    /// first the directory sees that it is taken.
+    pub(crate) fn count_claims(&self, id: SlotId) {
+        let taken = {
+            let mut state = self.state.borrow_mut();
+            let Some(slot) = &mut state.slots[id as usize] else {
+                return;
+            };
+            let left = slot.partition.unreserved_bytes().min(slot.claimed);
+            std::mem::replace(&mut slot.claimed, left) - left
+        };
+        if taken > 0 {
+            self.directory
+                .look_at_space(&self.ring, self.limits.reserved_disk_bytes);
+            self.directory.give_claim_back(taken);
+        }
     }
 
     pub(crate) fn unqueue(&self, id: SlotId) -> Option<Rc<Partition>> {

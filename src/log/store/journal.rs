@@ -206,6 +206,7 @@ impl Journal {
             table: TableRef::default(),
             boot_id: ring.boot_id(),
         };
+        directory.look_at_space(ring, config.reserved_disk_bytes);
         let max_ring_bytes = match config.journal_size {
             JournalSize::Auto => auto_limit(ring, directory),
             JournalSize::Bytes(_) => 0,

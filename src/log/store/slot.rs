@@ -57,6 +57,8 @@ pub(crate) struct Slot {
     pub flushing: bool,
     /// Stands in the queue of those with enough whole pages.
     pub queued: bool,
+    /// What the directory keeps for it.
+    pub claimed: u64,
     /// End of the tail that was carried last, and how often it was.
     pub carried: (Place, u32),
     /// Batches on the way past the journal; a task takes them while there are any.
@@ -82,6 +84,7 @@ impl Slot {
             dirty: false,
             flushing: false,
             queued: false,
+            claimed: 0,
             carried: (end, 0),
             bypass: VecDeque::new(),
             bypassing: false,

@@ -122,6 +122,7 @@ impl Journal {
             return;
         };
         slot.pins.clear(&mut state.space);
+        self.directory.give_claim_back(slot.claimed);
         state.pointers -= pointer_bytes(slot.bypass.len());
         state.dropped.push((slot.key, slot.generation));
         self.progress.notify_all();

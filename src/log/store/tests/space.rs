@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::harness::*;
 use crate::base::ids::Offset;
-use crate::log::append::StorageError;
+use crate::log::append::{AppendError, StorageError};
 use crate::log::store::{JournalSize, NewPartition, StoreError, Ticket};
 
 async fn fill(
@@ -141,6 +141,59 @@ fn flushed(run: &Run, tickets: Vec<Ticket>) {
         let store = run.store.clone();
         run.run(async move { store.flushed(ticket).await.expect("flushed") });
     }
+}
+
+#[test]
+fn what_was_admitted_finds_its_place_on_a_disk_that_fills() {
+    let mut machine = Machine::new(60);
+    machine.config.journal_size = JournalSize::Bytes(8 << 20);
+    machine.config.reserved_disk_bytes = 1 << 20; // for side files and tables
+    let run = filled(&machine, 8, 1, 1_000);
+    let path = Path::new("/data");
+    let used = machine.world.used_disk_bytes(machine.id, path);
+    machine
+        .world
+        .set_disk_bytes(machine.id, path, used + (9 << 20));
+    machine.world.run_for(Duration::from_millis(200)); // somebody else took it some time ago
+    let mut counts = [1; 8];
+    let (store, all): (_, Vec<_>) = (
+        run.store.clone(),
+        (0..8).map(|n| run.partition(n)).collect(),
+    );
+    let (tickets, counts) = run.run(async move {
+        let mut tickets = Vec::new();
+        let mut refused = 0;
+        for round in 0.. {
+            let n = round % 8;
+            let size = [900, 40_000, 5_000, 130_000, 400_000][round % 5];
+            match append(&store, &all[n], &batch(&vec![n as u8; size])).await {
+                Ok(appended) => {
+                    tickets.push(appended.ticket);
+                    counts[n] += 1;
+                }
+                Err(error) => {
+                    assert!(matches!(
+                        error,
+                        AppendError::Storage(StorageError::NoSpace { .. })
+                    ));
+                    refused += 1;
+                }
+            }
+            if refused > 20 {
+                break;
+            }
+        }
+        (tickets, counts)
+    });
+    assert!(tickets.len() > 30, "{} were admitted", tickets.len());
+    flushed(&run, tickets);
+    machine.world.run_for(Duration::from_secs(20));
+    for n in 0..8 {
+        assert_eq!(run.partition(n).undrained_bytes(), 0, "partition {n}");
+        assert_eq!(run.values(n).len(), counts[n as usize]);
+    }
+    machine.world.set_disk_bytes(machine.id, path, 1 << 30);
+    run.produce(0, b"there is space again");
 }
 
 #[test]
