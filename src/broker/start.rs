@@ -468,7 +468,7 @@ async fn close(shard: &Rc<Shard>) -> Result<(), StartError> {
         forwarded = counters.forwarded_requests.read(),
         bytes_in = counters.bytes_in.read(),
         bytes_out = counters.bytes_out.read(),
-        "{} stopped",
+        "shard {} stopped",
         shard.id
     );
     stopped.map_err(|error| StartError::Stop(error.to_string()))
