@@ -120,6 +120,29 @@ fn a_full_disk_refuses_produce_serves_reads_and_heals() {
     assert_eq!(run.values(1)[0].0, Offset(0));
 }
 
+#[test]
+fn space_that_comes_back_is_seen_by_a_log_that_sleeps() {
+    let mut machine = Machine::new(60);
+    machine.config.journal_size = JournalSize::Bytes(4 << 20);
+    machine.config.reserved_disk_bytes = 8 << 20;
+    let run = filled(&machine, 1, 1, 30_000);
+    let path = Path::new("/data");
+    let used = machine.world.used_disk_bytes(machine.id, path);
+    machine
+        .world
+        .set_disk_bytes(machine.id, path, used + (4 << 20));
+    // all is settled, and refused from then on
+    machine.world.run_for(Duration::from_secs(30));
+    let produce = || {
+        let (store, partition) = (run.store.clone(), run.partition(0));
+        run.run(async move { append(&store, &partition, &batch(b"one")).await.map(|_| ()) })
+    };
+    assert!(produce().is_err(), "there is too little space");
+    machine.world.set_disk_bytes(machine.id, path, 1 << 30);
+    machine.world.run_for(Duration::from_secs(3));
+    assert_eq!(produce(), Ok(()));
+}
+
 /// Appends to each of these partitions, then takes all space that is left on the disk.
 fn append_then_fill(machine: &Machine, run: &Run, partitions: i32, bytes: usize) -> Vec<Ticket> {
     let tickets = (0..partitions).map(|n| {
