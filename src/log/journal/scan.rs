@@ -1,6 +1,6 @@
 //! Reads a ring from its first entry to its end, and says what kind of end it is.
 //!
-//! | what stands at the next place | a later header proves it was durable | verdict |
+//! | what stands at the next place | a later header or the superblock proves it was durable | verdict |
 //! |---|---|---|
 //! | a whole entry of this chain | - | replayed |
 //! | a whole header and list, an item's bytes rotten | no | torn: the end |
@@ -169,7 +169,7 @@ impl<'s, S: RingSource + ?Sized> Scanner<'s, S> {
         let bytes = &self.window[at..at + whole.min(self.window.len() - at)];
         let list_ok = EntryView::new(header, crc, bytes).is_some();
         let items_ok = list_ok && items_whole(header, crc, bytes);
-        if !list_ok || !items_ok && self.proof(self.sequence)?.is_none() {
+        if !list_ok || !items_ok && !self.was_durable()? {
             self.ending = Some(self.judge()?);
             return Ok(None);
         }
@@ -264,6 +264,11 @@ impl<'s, S: RingSource + ?Sized> Scanner<'s, S> {
             }
             Err(_) => false,
         })
+    }
+
+    fn was_durable(&mut self) -> Result<bool, ScanError> {
+        let sequence = self.sequence;
+        Ok(self.start.durable_through >= sequence || self.proof(sequence)?.is_some())
     }
 
     /// Place of a header that proves `sequence` durable.

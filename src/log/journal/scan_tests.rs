@@ -290,3 +290,21 @@ fn another_journals_entries_are_no_proof() {
     assert!(seen.is_empty());
     assert_eq!(verdict.ending, Ending::Whole);
 }
+
+#[test]
+fn rotten_bytes_of_an_entry_that_only_the_superblock_proves_are_its_partitions_damage() {
+    let mut ring = Ring::new(16);
+    ring.entry(b"one", 0);
+    ring.entry(b"two", 0);
+    ring.rot(1, HEADER_BYTES + 1);
+    let (seen, verdict) = ring.scan(ring.start());
+    assert_eq!(seen, [1], "nothing proves it: torn");
+    assert!(matches!(verdict.ending, Ending::Torn { .. }));
+    let start = ScanStart {
+        durable_through: 2,
+        ..ring.start()
+    };
+    let (seen, verdict) = ring.scan(start);
+    assert_eq!(seen, [1, 2], "the caller finds the rotten item");
+    assert_eq!(verdict.ending, Ending::Whole);
+}
