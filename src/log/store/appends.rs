@@ -198,7 +198,6 @@ impl Journal {
         if !self.room(state, data.len(), 0) {
             return None;
         }
-        let number = state.open.number;
         let slot = state.slots[id as usize].as_ref()?;
         let end = slot.partition.end_place();
         let item = Item {
@@ -214,14 +213,18 @@ impl Journal {
             len: data.len() as u32,
             crc: crc32c(data),
         };
-        state.open.push(&|bytes| self.buffer(bytes), &item, &[data]);
+        Some(self.put_control(state, &item, data))
+    }
+
+    pub(crate) fn put_control(&self, state: &mut State, item: &Item, data: &[u8]) -> Ticket {
+        state.open.push(&|bytes| self.buffer(bytes), item, &[data]);
         state.open.control = true;
         self.work.notify_all();
-        Some(Ticket {
+        Ticket {
             journal: self.index,
             slot: 0,
-            mark: number,
-        })
+            mark: state.open.number,
+        }
     }
 }
 

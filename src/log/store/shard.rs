@@ -10,7 +10,7 @@ use crate::base::ids::{LeaderEpoch, Offset, PartitionKey, Uuid};
 use crate::base::map::Map;
 use crate::log::append::{AppendError, Origin, StorageError};
 use crate::log::commit::space::SlotId;
-use crate::log::format::names;
+use crate::log::format::{names, partition_metadata};
 use crate::log::journal::entry::ItemKind;
 use crate::log::journal::superblock::JournalKind;
 use crate::log::journal::table::Record;
@@ -370,9 +370,8 @@ impl LogStore {
     /// When its directory is offline.
     pub async fn delete_partition(&self, key: &PartitionKey) -> Result<(), StoreError> {
         let Some(home) = self.homes.borrow_mut().remove(key) else {
-            self.damaged.borrow_mut().remove(key);
             self.withheld.borrow_mut().remove(key);
-            return Ok(());
+            return self.delete_damaged(key).await;
         };
         home.partition.set_gone();
         let directory = &self.directories[home.directory];
@@ -392,6 +391,37 @@ impl LogStore {
             return Err(LogError::Io { path: from, source }.into());
         }
         home.journal.doom(to);
+        Ok(())
+    }
+
+    /// Its journal may be gone: the deletion goes to the one that new partitions get.
+    async fn delete_damaged(&self, key: &PartitionKey) -> Result<(), StoreError> {
+        let found = self.damaged.borrow().get(key).map(|damaged| {
+            let record = &damaged.record;
+            (damaged.directory, record.generation, record.topic.clone())
+        });
+        let Some((directory, generation, topic)) = found else {
+            return Ok(());
+        };
+        let journal = self.journal(directory, &TopicConfig::default()).await?;
+        let ticket = journal.drop_when_room(*key, generation).await?;
+        self.flushed(ticket).await?;
+        journal.until_named().await?;
+        self.damaged.borrow_mut().remove(key);
+        let from = self.directories[directory]
+            .path()
+            .join(names::partition_dir(&topic, key.partition));
+        let metadata = self.ring.read(&from.join(partition_metadata::FILE_NAME));
+        let owner = metadata.map(|bytes| partition_metadata::decode(&bytes));
+        if !matches!(owner, Ok(Ok(topic)) if topic == key.topic) {
+            return Ok(()); // it is missing, or another's: that was the damage
+        }
+        let unique = Uuid::from_random(self.ring.random(), self.ring.random());
+        let to = from.with_file_name(names::deleted_dir(&topic, key.partition, unique));
+        if let Err(source) = self.ring.rename(&from, &to) {
+            return Err(LogError::Io { path: from, source }.into());
+        }
+        journal.doom(to);
         Ok(())
     }
 

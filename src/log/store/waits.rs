@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::base::ids::Offset;
+use crate::base::checksum::crc32c;
+use crate::base::ids::{LeaderEpoch, Offset, PartitionKey};
 use crate::base::time::Monotonic;
 use crate::log::append::StorageError;
 use crate::log::commit::space::SlotId;
-use crate::log::journal::entry::ItemKind;
+use crate::log::journal::entry::{Item, ItemKind};
 use crate::log::journal::superblock::JournalKind;
 use crate::log::store::journal::Journal;
 use crate::log::store::slot::pointer_bytes;
@@ -93,6 +94,43 @@ impl Journal {
                 }
                 if state.slots[slot as usize].is_none() {
                     return Err(StorageError::Deleted);
+                }
+            }
+            self.drain.notify_all();
+            wait.await;
+        }
+    }
+
+    /// Adds the deletion of a partition that is not open, as soon as there is room.
+    pub async fn drop_when_room(
+        &self,
+        key: PartitionKey,
+        generation: u32,
+    ) -> Result<Ticket, StorageError> {
+        loop {
+            let wait = self.progress.wait();
+            if self.directory.is_offline() {
+                return Err(self.directory.offline_error());
+            }
+            {
+                let mut state = self.state.borrow_mut();
+                let state = &mut *state;
+                if self.room(state, 0, 0) {
+                    let item = Item {
+                        kind: ItemKind::Drop,
+                        key,
+                        generation,
+                        epoch: LeaderEpoch::NONE,
+                        segment: Offset(0),
+                        position: 0,
+                        base_offset: Offset(0),
+                        last_offset: Offset(0),
+                        durable_position: 0,
+                        len: 0,
+                        crc: crc32c(b""),
+                    };
+                    state.dropped.push((key, generation));
+                    return Ok(self.put_control(state, &item, b""));
                 }
             }
             self.drain.notify_all();

@@ -261,3 +261,29 @@ fn a_deleted_partition_leaves_the_disk() {
     let run = machine.start();
     assert!(run.store.partition(&key(0)).is_none());
 }
+
+#[test]
+fn a_damaged_partition_that_is_deleted_does_not_come_back() {
+    let machine = Machine::new(33);
+    let run = machine.start();
+    run.create(0);
+    for n in 0..20u8 {
+        run.produce(0, &[n; 700]);
+    }
+    let path = ring_path(&run);
+    machine.world.kill(run.process);
+    machine.world.rot(machine.id, &path, 10 * 4096 + 40, 3);
+    let run = machine.start();
+    assert!(run.store.damage(&key(0)).is_some());
+    let store = run.store.clone();
+    run.run(async move { store.delete_partition(&key(0)).await.expect("deleted") });
+    assert_eq!(run.store.damage(&key(0)), None);
+    machine
+        .world
+        .power_cut(machine.id, crate::ring::sim::Luck::Lost);
+    let run = machine.start();
+    assert_eq!(run.store.damage(&key(0)), None, "it was deleted");
+    assert!(run.store.partition(&key(0)).is_none());
+    let names = run.ring.read_dir(Path::new("/data")).expect("a directory");
+    assert!(!names.iter().any(|entry| entry.name == "t-0"), "{names:?}");
+}
