@@ -87,7 +87,14 @@ pub(super) async fn recover(
         None => Vec::new(),
     };
     let mut journals = Vec::new();
+    let mut forgotten = false;
     for id in listed {
+        let path = dir.join(ring_file(id));
+        if !ring.exists(&path) && ring.exists(&evidence(&path)) {
+            // the start that found it damaged was cut before it said so in the list
+            forgotten = true;
+            continue;
+        }
         match open_journal(ring, config, dir, id).await? {
             Ok(found) => journals.push(found),
             Err(reason) => return Ok(Recovered::offline(reason)),
@@ -107,6 +114,15 @@ pub(super) async fn recover(
         for i in &live {
             if let Err(reason) = read_table(ring, dir, *i, &journals[*i], &mut replay) {
                 return Ok(Recovered::offline(reason));
+            }
+        }
+        // what an earlier start, cut since, has replayed and not set aside yet
+        for (i, journal) in journals.iter().enumerate() {
+            if journal.superblock.incarnation < base_incarnation
+                && !is_of_another_boot(ring, journal)
+                && is_damaged(journal)?
+            {
+                damaged_journals.push(i);
             }
         }
         for i in live {
@@ -139,11 +155,12 @@ pub(super) async fn recover(
     for (i, journal) in journals.into_iter().enumerate() {
         if damaged_journals.contains(&i) {
             keep_evidence(ring, &journal)?;
+            ring.sync_dir(dir).await.map_err(OpenError::io(dir))?;
         } else {
             free.push(reset(ring, journal, incarnation).await?);
         }
     }
-    if identity.properties.is_none() || !damaged_journals.is_empty() {
+    if identity.properties.is_none() || forgotten || !damaged_journals.is_empty() {
         let properties = DirectoryProperties {
             directory: identity.directory_id,
             journals: free.iter().map(|journal| journal.id).collect(),
@@ -385,12 +402,31 @@ pub(super) async fn write_base(
         .map_err(OpenError::io(path))
 }
 
-/// A damaged journal stays for whoever wants to look, under another name.
+/// A damaged journal stays for whoever wants to look, under another name. It is taken off the list
+/// after that: in between, a start knows it by that name.
 fn keep_evidence(ring: &Ring, journal: &Found) -> Result<(), OpenError> {
-    let mut name = journal.path.clone().into_os_string();
-    name.push(".damaged");
-    ring.rename(&journal.path, Path::new(&name))
+    ring.rename(&journal.path, &evidence(&journal.path))
         .map_err(OpenError::io(&journal.path))
+}
+
+fn evidence(journal: &Path) -> PathBuf {
+    let mut name = journal.to_owned().into_os_string();
+    name.push(".damaged");
+    name.into()
+}
+
+fn is_damaged(journal: &Found) -> Result<bool, OpenError> {
+    let mut scanner = Scanner::new(&journal.file, journal.superblock.scan_start());
+    loop {
+        match scanner.next_entry() {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(matches!(scanner.verdict().ending, Ending::Damaged { .. })),
+            Err(ScanError::Newer(_)) => return Ok(true),
+            Err(ScanError::Read { source, .. }) => {
+                return Err(OpenError::io(&journal.path)(source));
+            }
+        }
+    }
 }
 
 /// An empty ring of the new run.

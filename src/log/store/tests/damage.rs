@@ -263,6 +263,34 @@ fn a_deleted_partition_leaves_the_disk() {
 }
 
 #[test]
+fn the_evidence_of_a_damaged_journal_survives_starts_that_are_cut() {
+    for calls in 0..60 {
+        for power in [false, true] {
+            let machine = Machine::new(32);
+            let run = machine.start();
+            run.create(0);
+            for n in 0..20u8 {
+                run.produce(0, &[n; 700]);
+            }
+            let path = ring_path(&run);
+            machine.world.kill(run.process);
+            machine.world.rot(machine.id, &path, 10 * 4096 + 40, 3);
+            let process = machine.world.process(machine.id);
+            machine.world.die_at_call(process, calls, power);
+            let _ = machine.start_in(process);
+            machine.world.kill(process);
+            let run = machine.start();
+            assert!(run.store.damage(&key(0)).is_some(), "call {calls}");
+            let names = run.ring.read_dir(Path::new("/data")).expect("a directory");
+            let kept = names.iter().any(|entry| entry.name.ends_with(".damaged"));
+            assert!(kept, "call {calls}, power {power}: {names:?}");
+            run.create(1);
+            run.produce(1, b"others go on");
+        }
+    }
+}
+
+#[test]
 fn a_damaged_partition_that_is_deleted_does_not_come_back() {
     let machine = Machine::new(33);
     let run = machine.start();
