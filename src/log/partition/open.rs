@@ -91,7 +91,10 @@ impl Partition {
             return Err(LogError::Damaged {
                 path: names::file(&spec.dir, active.base, Kind::Log),
                 what: match active_len {
-                    Some(len) => format!("{len} bytes are there, {} were recorded", active.len),
+                    Some(len) => format!(
+                        "{len} bytes are there, {} were recorded: someone else wrote here, or the disk lost it. Put the file back as it was, or delete the topic",
+                        active.len
+                    ),
                     None => format!("missing, {} bytes were recorded", active.len),
                 },
             });

@@ -6,7 +6,7 @@ use super::error::OpenError;
 use super::identity::{self, Identity};
 use super::opened::OpenedPartition;
 use super::replay::Replay;
-use super::settle::settle;
+use super::settle::{as_it_was_left, settle};
 use super::walk::walk;
 use crate::base::ids::{LeaderEpoch, PartitionKey, Uuid};
 use crate::base::limits::PAGE_BYTES;
@@ -332,15 +332,7 @@ async fn settle_all(
     let mut partitions = Vec::with_capacity(replay.partitions.len());
     for (key, replaying) in std::mem::take(&mut replay.partitions) {
         let mut opened = match clean {
-            true => OpenedPartition {
-                key,
-                dir: dir.join(names::partition_dir(&replaying.topic, key.partition)),
-                topic: replaying.topic,
-                generation: replaying.generation,
-                facts: replaying.state.finish(),
-                leader_epoch: LeaderEpoch::NONE,
-                damaged: replaying.damaged,
-            },
+            true => as_it_was_left(ring, dir, key, replaying),
             false => settle(ring, config, dir, key, replaying).await?,
         };
         let last = opened

@@ -11,6 +11,8 @@ use super::replay::Replaying;
 use crate::base::ids::{LeaderEpoch, Offset, PartitionKey, TopicId};
 use crate::log::format::names::{self, Kind};
 use crate::log::format::partition_metadata;
+use crate::log::partition::SegmentFacts;
+use crate::log::segment::{BatchHeader, HEADER_BYTES};
 use crate::log::store::LogConfig;
 use crate::ring::driver::OpenOptions;
 use crate::ring::{File, Ring};
@@ -37,6 +39,58 @@ pub(super) async fn settle(
         leader_epoch: LeaderEpoch::NONE,
         damaged,
     })
+}
+
+/// After a clean stop everything is in the files, unless someone else wrote there since.
+pub(super) fn as_it_was_left(
+    ring: &Ring,
+    log_dir: &Path,
+    key: PartitionKey,
+    replayed: Replaying,
+) -> OpenedPartition {
+    let dir = log_dir.join(names::partition_dir(&replayed.topic, key.partition));
+    let facts = replayed.state.finish();
+    OpenedPartition {
+        damaged: replayed
+            .damaged
+            .or_else(|| another_end(ring, &dir, facts.active())),
+        key,
+        topic: replayed.topic,
+        dir,
+        generation: replayed.generation,
+        facts,
+        leader_epoch: LeaderEpoch::NONE,
+    }
+}
+
+/// What differs at the end of a log from what the clean stop recorded. One read: its length is
+/// compared when it is opened.
+fn another_end(ring: &Ring, dir: &Path, active: &SegmentFacts) -> Option<String> {
+    let last = active.last_batch?;
+    let path = names::file(dir, active.base, Kind::Log);
+    let mut head = [0; HEADER_BYTES];
+    let read = ring
+        .open(&path, OpenOptions::default())
+        .and_then(|file| file.read_now(&mut head, last.position));
+    let what = match read {
+        Ok(HEADER_BYTES) => match BatchHeader::parse(&head) {
+            Some(header) if header.crc == last.crc && header.next_offset() == active.end => {
+                return None;
+            }
+            Some(_) => "another batch than",
+            None => "no batch instead of",
+        },
+        Ok(_) => "nothing instead of",
+        Err(error) => return Some(format!("{}: {error}", path.display())),
+    };
+    Some(format!(
+        "{}: byte {} holds {what} the last one (offset {}, CRC {:08x}): someone else wrote here \
+         since the clean stop. Put the file back as it was, or delete the topic",
+        path.display(),
+        last.position,
+        active.end.0 - 1,
+        last.crc,
+    ))
 }
 
 /// `Some` says what is wrong with the files; nothing was written then.

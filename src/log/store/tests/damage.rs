@@ -315,3 +315,24 @@ fn a_damaged_partition_that_is_deleted_does_not_come_back() {
     let names = run.ring.read_dir(Path::new("/data")).expect("a directory");
     assert!(!names.iter().any(|entry| entry.name == "t-0"), "{names:?}");
 }
+
+#[test]
+fn a_log_that_another_wrote_since_the_clean_stop_is_noticed() {
+    let machine = Machine::new(34);
+    let run = machine.start();
+    for n in 0..2 {
+        run.create(n);
+        run.produce(n, b"first");
+        run.produce(n, b"last");
+    }
+    run.stop();
+    let path = Path::new("/data/t-0/00000000000000000000.log");
+    let last = 61 + 6 + 5 + 2; // its header's CRC, behind the first batch
+    machine.world.rot(machine.id, path, last + 18, 2);
+    let run = machine.start();
+    assert!(run.clean);
+    let damage = run.store.damage(&key(0)).expect("it is not what was there");
+    assert!(damage.contains("00000000000000000000.log"), "{damage}");
+    assert!(damage.contains("since the clean stop"), "{damage}");
+    assert_eq!(run.values(1).len(), 2);
+}
