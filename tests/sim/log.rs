@@ -32,6 +32,13 @@ fn draw_end(rng: &mut Rng) -> End {
     }
 }
 
+fn no_more_faults(world: &SimWorld, node: &Node) {
+    for dir in &node.setup.dirs {
+        world.fail_flushes(node.machine, dir, 0);
+        world.fail_writes(node.machine, dir, 0);
+    }
+}
+
 /// What a life is like, besides kills and power cuts.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -87,10 +94,7 @@ fn life(seed: u64, kind: Kind) {
             world.die_at_call(process, calls, power);
         }
         world.run_until(work, || !world.alive(process));
-        for dir in &node.setup.dirs {
-            world.fail_flushes(node.machine, dir, 0);
-            world.fail_writes(node.machine, dir, 0);
-        }
+        no_more_faults(&world, &node);
         match end {
             End::Kill => {
                 world.kill(process);
@@ -103,6 +107,7 @@ fn life(seed: u64, kind: Kind) {
             End::CleanStop => {
                 node.stop(&world, process, LIMIT);
                 world.kill(process);
+                no_more_faults(&world, &node); // one may have come due meanwhile
                 node.died(
                     rng.chance(0.5) && {
                         world.power_cut(node.machine, Luck::draw(&mut rng));
