@@ -7,6 +7,7 @@ use super::harness::*;
 use crate::base::ids::Offset;
 use crate::log::append::{AppendError, StorageError};
 use crate::log::store::{JournalSize, NewPartition, StoreError, Ticket};
+use crate::ring::sim::{DiskOptions, SimOptions};
 
 async fn fill(
     store: std::rc::Rc<crate::log::store::LogStore>,
@@ -217,6 +218,45 @@ fn what_was_admitted_finds_its_place_on_a_disk_that_fills() {
     }
     machine.world.set_disk_bytes(machine.id, path, 1 << 30);
     run.produce(0, b"there is space again");
+}
+
+#[test]
+fn what_cannot_be_freed_yet_is_waited_for() {
+    let options = SimOptions {
+        disk: DiskOptions {
+            io_ns: (20_000_000, 20_000_000), // a segment takes long
+            flush_ns: (100_000, 100_000),
+            ..SimOptions::default().disk
+        },
+        ..SimOptions::default()
+    };
+    let mut config = config(&["/data"]);
+    config.journal_size = JournalSize::Bytes(4 << 20);
+    config.undrained_bytes = 8 << 20;
+    let machine = Machine::with(61, options, config);
+    let run = filled(&machine, 2, 1, 1_000);
+    let before = run.store.counts();
+    let (store, large, small) = (run.store.clone(), run.partition(0), run.partition(1));
+    let ring = run.ring.clone();
+    run.run(async move {
+        // over half of the memory waits for one partition's way past the journal
+        let mut last = Ticket::default();
+        for _ in 0..14 {
+            let appended = append(&store, &large, &batch(&[7; 500_000])).await;
+            last = appended.expect("appended").ticket;
+        }
+        // and every commit of another one has the drains look at that
+        while !store.reached(last, true) {
+            let appended = append(&store, &small, &batch(b"small")).await;
+            let ticket = appended.expect("appended").ticket;
+            store.flushed(ticket).await.expect("flushed");
+            ring.sleep(Duration::from_millis(1)).await;
+        }
+    });
+    let counts = run.store.counts();
+    assert!(counts.commits - before.commits > 4, "{counts:?}");
+    let superblocks = (counts.table_bytes - before.table_bytes) / 8192;
+    assert!(superblocks < 4, "{superblocks} superblocks, {counts:?}");
 }
 
 #[test]
