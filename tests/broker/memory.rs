@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use corelane::base::error_code::ErrorCode;
 use corelane::wire::messages::{ProduceRequest, TopicProduceData};
 
 use crate::client::{Client, Fetching, batch, data, fetched, outcomes, part, produce, put};
@@ -209,4 +210,18 @@ fn readers_that_stall_at_the_end_of_a_log_do_not_stop_its_producer() {
         records += found[0].values.len();
     }
     assert!(records > 10, "{records}");
+}
+
+#[test]
+fn a_fetch_of_a_long_name_and_very_many_partitions_is_answered() {
+    let memory = (64 << 20).to_string();
+    let (_setup, broker) = started(&[("corelane.cores", "1"), ("corelane.memory.bytes", &memory)]);
+    let name = "x".repeat(32_000);
+    let from: Vec<(i32, i64)> = (0..99_000).map(|n| (n, 0)).collect();
+    let mut client = Client::connect(&broker.address());
+    let answer = Fetching::new(&name, &from).with(|f| client.ask(7, f));
+    let (error, _, partitions) = fetched(&answer, 7);
+    assert_eq!((error, partitions.len()), (0, from.len()));
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    assert!(partitions.iter().all(|p| p.error == unknown));
 }

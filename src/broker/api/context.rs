@@ -179,6 +179,8 @@ pub struct Response {
     pub(crate) lent: Vec<Lent>,
     /// Memory that it is made of and that must not be used up by answers.
     pub(crate) held: Option<Grant>,
+    /// Memory of its own that is counted apart.
+    pub(crate) own: Option<Grant>,
 }
 
 impl From<Buf> for Response {

@@ -16,7 +16,7 @@ use crate::broker::session::{Context, NamedTopic, Session, SessionTopic, SlotId,
 use crate::broker::shard::Shard;
 use crate::log::partition::Part;
 use crate::metadata::Image;
-use crate::ring::buf::Grant;
+use crate::ring::buf::{Buf, Grant};
 use crate::wire::array::Array;
 use crate::wire::hot::{FetchAnswer, FetchHead};
 use crate::wire::messages::{
@@ -25,6 +25,7 @@ use crate::wire::messages::{
 };
 use crate::wire::records::Records;
 use crate::wire::write::Writer;
+use smallvec::SmallVec;
 
 /// First version that names topics by id.
 const IDS_FROM: i16 = 13;
@@ -34,6 +35,12 @@ const HOLD_TIME: Duration = Duration::from_secs(1);
 const PARTITION_BYTES: usize = 96;
 /// Most that a topic takes, without its name.
 const TOPIC_BYTES: usize = 32;
+/// An envelope up to this size is written into the arena. The client decides how large one gets:
+/// larger ones take memory of their own, as an arena serves in the order of asking and would have
+/// everybody wait for so much in one piece, or could never give it.
+const PAGED_BYTES: usize = 1 << 20;
+/// How long a fetch waits for that memory.
+const ROOM_TIME: Duration = Duration::from_secs(5);
 
 /// `isolation_level` of a consumer that sees whole transactions only.
 const READ_COMMITTED: i8 = 1;
@@ -404,27 +411,36 @@ async fn respond(
 ) -> Result<Response, CloseReason> {
     let record_bytes: usize = items.iter().map(|i| i.found.bytes).sum();
     let throttle_ms = ctx.throttle_ms(shard, record_bytes);
-    let mut buf = shard
-        .ring
-        .arena()
-        .alloc(envelope_bytes(ctx, shard, items))
-        .await;
-    let mut w = Writer::slice(&mut buf);
     let head = FetchHead {
         throttle_time_ms: throttle_ms,
         error_code: top.error.code(),
         session_id: top.session,
     };
-    encode(shard, ctx, items, head, top.committed, &mut w);
-    debug_assert!(!w.overflowed(), "the envelope is sized from above");
-    let len = w.len();
-    let holes: smallvec::SmallVec<[usize; 4]> = w.holes().iter().map(|hole| hole.at).collect();
-    drop(w);
-    let envelope = buf.freeze(0..len);
+    let mut holes: SmallVec<[usize; 4]> = SmallVec::new();
+    let mut write = |w: &mut Writer<'_>| {
+        encode(shard, ctx, items, head, top.committed, w);
+        debug_assert!(!w.overflowed(), "the envelope is sized from above");
+        holes.extend(w.holes().iter().map(|hole| hole.at));
+        w.len()
+    };
+    let bytes = envelope_bytes(ctx, shard, items);
+    let mut own = None;
+    let envelope = if bytes <= PAGED_BYTES {
+        let mut buf = shard.ring.arena().alloc(bytes).await;
+        let len = write(&mut Writer::slice(&mut buf));
+        buf.freeze(0..len)
+    } else {
+        own = Some(room(shard, bytes).await?);
+        let mut vec = Vec::with_capacity(bytes);
+        write(&mut Writer::vec(&mut vec));
+        Buf::from(vec)
+    };
+    let len = envelope.len();
     let mut response = Response {
         record_bytes,
         ..Response::default()
     };
+    response.own = own;
     let mut from = 0;
     let with_records = items.iter().filter(|i| i.included && !i.found.is_inline());
     for (at, item) in holes.iter().zip(with_records.filter(|i| i.found.bytes > 0)) {
@@ -444,26 +460,38 @@ async fn respond(
     Ok(response)
 }
 
+/// Room for an envelope that takes memory of its own. This fetch holds what others wait for, so that
+/// it does not wait for ever itself.
+async fn room(shard: &Shard, bytes: usize) -> Result<Grant, CloseReason> {
+    let budget = &shard.lent;
+    let bytes = (bytes as u64).min(budget.total_bytes());
+    let deadline = shard.ring.now() + ROOM_TIME;
+    let granted = shard.ring.deadline(deadline, budget.grant(bytes)).await;
+    granted.map_err(|_| CloseReason::Cut("no memory for an answer about so many partitions"))
+}
+
+/// What the envelope takes at most; a name counts once where partitions of its topic stand together,
+/// as it is written.
 fn envelope_bytes(ctx: &RequestContext<'_>, shard: &Shard, items: &[Item]) -> usize {
     let host = ctx.listener(shard).advertised_host.len();
     let rack = shard.config.rack.as_deref().unwrap_or("").len();
     let nodes = usize::from(ctx.view(shard).lanes) * (host + rack + 32);
-    let of_items: usize = items
-        .iter()
-        .filter(|i| i.included)
-        .map(|i| {
-            let name = match &i.topic {
-                SessionTopic::Id(_) => 16,
-                SessionTopic::Name(name) => name.len(),
-            };
-            let inline = if i.found.is_inline() {
-                i.found.bytes
-            } else {
-                0
-            };
-            PARTITION_BYTES + TOPIC_BYTES + name + inline
-        })
-        .sum();
+    let mut of_items = 0;
+    let mut last: Option<&SessionTopic> = None;
+    for item in items.iter().filter(|i| i.included) {
+        if last != Some(&item.topic) {
+            last = Some(&item.topic);
+            of_items += TOPIC_BYTES
+                + match &item.topic {
+                    SessionTopic::Id(_) => 16,
+                    SessionTopic::Name(name) => name.len(),
+                };
+        }
+        of_items += PARTITION_BYTES;
+        if item.found.is_inline() {
+            of_items += item.found.bytes;
+        }
+    }
     64 + nodes + of_items
 }
 
