@@ -16,6 +16,7 @@ use crate::base::ids::{PartitionId, TopicId};
 use crate::base::limits::NAMED_PER_REQUEST_MAX;
 use crate::base::map::Map;
 use crate::base::time::Monotonic;
+use crate::metadata::controller::validate_topic_name;
 
 /// A session is not given up for another before it is this old and this long unused (Kafka's
 /// `min.incremental.fetch.session.eviction.ms`).
@@ -24,6 +25,10 @@ pub const EVICTION_AGE: Duration = Duration::from_secs(120);
 /// Partitions of one session: as many as one request may name. A session whose requests add up to
 /// more is closed, and the client told so.
 pub const PARTITIONS_MAX: usize = 10 * NAMED_PER_REQUEST_MAX;
+/// Bytes of the names of one session, each partition's counted: so many partitions with names as long
+/// as most are. Names need not be those of topics that exist, and all are told again as long as they
+/// are not.
+pub const NAMES_MAX: usize = 80 * PARTITIONS_MAX;
 
 /// A full fetch that makes a session.
 pub const INITIAL_EPOCH: i32 = 0;
@@ -39,6 +44,23 @@ pub enum SessionTopic {
     Name(Arc<str>),
 }
 
+impl SessionTopic {
+    /// The same, borrowed.
+    pub fn named(&self) -> NamedTopic<'_> {
+        match self {
+            SessionTopic::Id(id) => NamedTopic::Id(*id),
+            SessionTopic::Name(name) => NamedTopic::Name(name),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            SessionTopic::Id(_) => 0,
+            SessionTopic::Name(name) => name.len(),
+        }
+    }
+}
+
 /// A topic in a request, borrowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamedTopic<'a> {
@@ -49,6 +71,15 @@ pub enum NamedTopic<'a> {
 }
 
 impl NamedTopic<'_> {
+    /// Whether there can ever be such a topic. A session keeps no others: nothing would come of it,
+    /// and their names may be a hundred times as long.
+    pub fn can_exist(self) -> bool {
+        match self {
+            NamedTopic::Id(_) => true,
+            NamedTopic::Name(name) => validate_topic_name(name).is_ok(),
+        }
+    }
+
     fn owned(self) -> SessionTopic {
         match self {
             NamedTopic::Id(id) => SessionTopic::Id(id),
@@ -119,6 +150,7 @@ pub struct Session {
     order: Vec<u32>,
     spare: Vec<u32>,
     index: BTreeMap<(SessionTopic, i32), u32>,
+    name_bytes: usize,
     created: Monotonic,
     last_used: Monotonic,
     _slot: Taken,
@@ -130,9 +162,9 @@ impl Session {
         self.id
     }
 
-    /// It holds more than a client has a use for: see [`PARTITIONS_MAX`].
+    /// It holds more than a client has a use for: see [`PARTITIONS_MAX`] and [`NAMES_MAX`].
     pub fn is_too_large(&self) -> bool {
-        self.order.len() > PARTITIONS_MAX
+        self.order.len() > PARTITIONS_MAX || self.name_bytes > NAMES_MAX
     }
 
     /// Partitions in it.
@@ -163,6 +195,7 @@ impl Session {
             }
             return SlotId(*n);
         }
+        self.name_bytes += key.0.bytes();
         let slot = Some(Slot {
             topic: key.0.clone(),
             wanted,
@@ -187,7 +220,9 @@ impl Session {
 
     /// Takes a partition out.
     pub fn forget(&mut self, topic: NamedTopic<'_>, partition: PartitionId) {
-        if let Some(n) = self.index.remove(&(topic.owned(), partition.0)) {
+        let key = (topic.owned(), partition.0);
+        if let Some(n) = self.index.remove(&key) {
+            self.name_bytes -= key.0.bytes();
             self.slots[n as usize] = None;
             self.free.push(n);
             self.order.retain(|o| *o != n);
@@ -388,6 +423,7 @@ impl SessionCache {
             order: Vec::new(),
             spare: Vec::new(),
             index: BTreeMap::new(),
+            name_bytes: 0,
             created: now,
             last_used: now,
             _slot: slot,
@@ -438,6 +474,7 @@ impl SessionCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::TOPIC_NAME_BYTES;
 
     fn cache(slots: usize) -> SessionCache {
         SessionCache::new(Arc::new(Slots::new(slots)))
@@ -669,6 +706,22 @@ mod tests {
         let another = wanted(PARTITIONS_MAX as i32, 0);
         session.borrow_mut().want(NamedTopic::Name("t"), another);
         assert!(session.borrow().is_too_large());
+    }
+
+    #[test]
+    fn a_session_of_very_many_bytes_of_names_is_told_apart() {
+        let mut cache = self::cache(1);
+        let session = made(&mut cache, 0, AT);
+        let mut s = session.borrow_mut();
+        let names = NAMES_MAX / TOPIC_NAME_BYTES + 1;
+        let name = |n: usize| format!("{n:0width$}", width = TOPIC_NAME_BYTES);
+        for n in 0..names {
+            assert!(!s.is_too_large(), "{n}");
+            s.want(NamedTopic::Name(&name(n)), wanted(0, 0));
+        }
+        assert!(s.is_too_large());
+        s.forget(NamedTopic::Name(&name(3)), PartitionId(0));
+        assert!(!s.is_too_large(), "what is forgotten counts no more");
     }
 
     #[test]

@@ -118,3 +118,34 @@ fn without_a_slot_a_fetch_is_answered_without_a_session() {
     assert_ne!(sessions[0], 0);
     assert_eq!(sessions[1..], [0, 0, 0]);
 }
+
+#[test]
+fn a_session_keeps_no_name_that_no_topic_can_have() {
+    let (_setup, broker) = started(&[]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 1, &[]);
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    let long = "x".repeat(32_000);
+    let mut fetch = Fetching::new("t", &[(0, 0)]);
+    fetch.session = (0, 0);
+    let (_, session, _) = fetched(&fetch.with(|f| client.ask(11, f)), 11);
+    assert_ne!(session, 0);
+    let mut more = Fetching::new(&long, &[(0, 0), (1, 0)]);
+    more.session = (session, 1);
+    let errors =
+        |found: &[crate::client::Fetched]| -> Vec<i16> { found.iter().map(|p| p.error).collect() };
+    let (error, _, found) = fetched(&more.with(|f| client.ask(11, f)), 11);
+    assert_eq!((error, errors(&found)), (0, vec![unknown; 2]), "named");
+    let mut missing = Fetching::new("missing", &[(0, 0)]);
+    for epoch in 2..4 {
+        // who has not heard of a topic yet is told until it is there
+        missing.session = (session, epoch);
+        let (error, _, found) = fetched(&missing.with(|f| client.ask(11, f)), 11);
+        assert_eq!((error, errors(&found)), (0, vec![unknown]));
+        missing.from = &[];
+    }
+    // nothing but such names: nothing to remember
+    more.session = (0, 0);
+    let (error, session, found) = fetched(&more.with(|f| client.ask(11, f)), 11);
+    assert_eq!((error, session, found.len()), (0, 0, 2));
+}

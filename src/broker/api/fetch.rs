@@ -208,11 +208,13 @@ fn prepare(
         Context::Incremental(ref session) => {
             let mut s = session.borrow_mut();
             for topic in &request.topics {
+                let name = named(by_id, topic.topic, topic.topic_id);
+                if !name.can_exist() {
+                    list.topic(&topic, by_id);
+                    continue;
+                }
                 for partition in &topic.partitions {
-                    s.want(
-                        named(by_id, topic.topic, topic.topic_id),
-                        wanted(&partition),
-                    );
+                    s.want(name, wanted(&partition));
                 }
             }
             for topic in &request.forgotten_topics_data {
@@ -226,6 +228,7 @@ fn prepare(
                 drop(s);
                 drop(context);
                 forget(shard, id);
+                list.items.clear();
                 return Context::Refused(ErrorCode::FetchSessionIdNotFound);
             }
             list.session(&s);
@@ -278,10 +281,7 @@ impl List<'_, '_> {
             let resolved = match &self.last {
                 Some(last) if last.topic == *topic => last.clone(),
                 _ => {
-                    let resolved = self.resolve(match topic {
-                        SessionTopic::Id(id) => NamedTopic::Id(*id),
-                        SessionTopic::Name(name) => NamedTopic::Name(name),
-                    });
+                    let resolved = self.resolve(topic.named());
                     self.last = Some(resolved.clone());
                     resolved
                 }
@@ -360,31 +360,45 @@ fn settle(
         Context::Sessionless | Context::Refused(_) => 0,
         Context::Create => {
             let by_id = ctx.version >= IDS_FROM;
+            let kept = items.iter().filter(|i| i.topic.named().can_exist()).count();
+            if kept == 0 && !items.is_empty() {
+                return 0;
+            }
             let mut sessions = shard.sessions.borrow_mut();
             let now = shard.ring.now();
-            let made = sessions.create(items.len(), by_id, now, || shard.ring.random());
+            let made = sessions.create(kept, by_id, now, || shard.ring.random());
             sync_counters(shard, &sessions);
             let Some(session) = made else {
                 return 0;
             };
             drop(sessions);
-            let mut session = session.borrow_mut();
+            let mut s = session.borrow_mut();
             for item in items.iter_mut() {
-                let topic = match &item.topic {
-                    SessionTopic::Id(id) => NamedTopic::Id(*id),
-                    SessionTopic::Name(name) => NamedTopic::Name(name),
-                };
-                let slot = session.want(topic, item.wanted);
-                session.tell(slot, item.found.told());
+                let topic = item.topic.named();
+                if !topic.can_exist() {
+                    continue;
+                }
+                let slot = s.want(topic, item.wanted);
+                s.tell(slot, item.found.told());
             }
-            ctx.connection.session.set(session.id());
-            session.id()
+            let (id, too_large) = (s.id(), s.is_too_large());
+            drop(s);
+            if too_large {
+                drop(session);
+                forget(shard, id);
+                return 0;
+            }
+            ctx.connection.session.set(id);
+            id
         }
         Context::Incremental(session) => {
             let mut session = session.borrow_mut();
             let mut served = false;
             for item in items.iter_mut() {
-                let slot = item.slot.expect("items of a session have a place in it");
+                // what cannot exist is not kept: its error is told whenever it is named
+                let Some(slot) = item.slot else {
+                    continue;
+                };
                 item.included = session.tell(slot, item.found.told());
                 served |= item.found.bytes > 0;
             }
