@@ -70,7 +70,7 @@ fn answered_changes_of_topics_and_producer_ids_survive() {
     seeds::run(
         "answered_changes_of_topics_and_producer_ids_survive",
         12,
-        &[],
+        &[130],
         life,
     );
 }

@@ -198,7 +198,8 @@ impl Journal {
         if !self.room(state, data.len(), 0) {
             return None;
         }
-        let slot = state.slots[id as usize].as_ref()?;
+        let slot = state.slots[id as usize].as_mut()?;
+        slot.dropping |= kind == ItemKind::Drop;
         let end = slot.partition.end_place();
         let item = Item {
             kind,

@@ -231,6 +231,10 @@ impl Journal {
             let changed = std::mem::take(&mut slot.changed);
             slot.tabled |= changed;
             let wanted = changed || full && slot.tabled;
+            if slot.dropping {
+                block.push(slot.key, slot.generation, "", None, None);
+                continue;
+            }
             if !wanted {
                 continue;
             }

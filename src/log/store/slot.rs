@@ -47,6 +47,8 @@ pub(crate) struct Slot {
     pub group: u64,
     pub line: usize,
     pub group_bytes: usize,
+    /// An entry says that it is deleted: a table that frees that entry must say so too.
+    pub dropping: bool,
     /// Its state is not in the table yet.
     pub changed: bool,
     /// The table says something of it.
@@ -79,6 +81,7 @@ impl Slot {
             group: 0,
             line: 0,
             group_bytes: 0,
+            dropping: false,
             changed: false,
             tabled: false,
             dirty: false,
