@@ -6,7 +6,7 @@ use super::error::OpenError;
 use super::identity::{self, Identity};
 use super::opened::OpenedPartition;
 use super::replay::Replay;
-use super::settle::{as_it_was_left, settle};
+use super::settle::{Known, as_it_was_left, settle};
 use super::walk::walk;
 use crate::base::ids::{LeaderEpoch, PartitionKey, Uuid};
 use crate::base::limits::PAGE_BYTES;
@@ -330,10 +330,15 @@ async fn settle_all(
         }
     }
     let mut partitions = Vec::with_capacity(replay.partitions.len());
-    for (key, replaying) in std::mem::take(&mut replay.partitions) {
+    let replayed = std::mem::take(&mut replay.partitions);
+    let known = Known {
+        partitions: replayed.keys().copied().collect(),
+        dropped: &replay.dropped,
+    };
+    for (key, replaying) in replayed {
         let mut opened = match clean {
             true => as_it_was_left(ring, dir, key, replaying),
-            false => settle(ring, config, dir, key, replaying).await?,
+            false => settle(ring, config, dir, key, replaying, &known).await?,
         };
         let last = opened
             .facts

@@ -2,13 +2,14 @@
 //! files cut to what the log knows, directories made that a crash lost. All of it can be done
 //! again: the journals stay as they are until the new base is in place.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::error::OpenError;
 use super::identity::wait_for_lock;
 use super::opened::OpenedPartition;
 use super::replay::Replaying;
-use crate::base::ids::{LeaderEpoch, Offset, PartitionKey, TopicId};
+use crate::base::ids::{LeaderEpoch, Offset, PartitionKey, TopicId, Uuid};
 use crate::log::format::names::{self, Kind};
 use crate::log::format::partition_metadata;
 use crate::log::partition::SegmentFacts;
@@ -24,10 +25,12 @@ pub(super) async fn settle(
     log_dir: &Path,
     key: PartitionKey,
     replayed: Replaying,
+    known: &Known<'_>,
 ) -> Result<OpenedPartition, OpenError> {
     let dir = log_dir.join(names::partition_dir(&replayed.topic, key.partition));
     let mut damaged = replayed.damaged;
     if damaged.is_none() {
+        clear_name(ring, &dir, key, &replayed.topic, known)?;
         damaged = write_files(ring, config, &dir, key, &replayed.state).await?;
     }
     Ok(OpenedPartition {
@@ -39,6 +42,44 @@ pub(super) async fn settle(
         leader_epoch: LeaderEpoch::NONE,
         damaged,
     })
+}
+
+/// What the replay says of all partitions.
+pub(super) struct Known<'a> {
+    /// Those that live.
+    pub(super) partitions: BTreeSet<PartitionKey>,
+    /// Those that were deleted.
+    pub(super) dropped: &'a BTreeMap<PartitionKey, Option<String>>,
+}
+
+/// A topic may have the name of one that was deleted before, and a power cut may have taken back the
+/// renaming of that one's directory: then it goes aside now. What a living partition calls its own
+/// stays.
+fn clear_name(
+    ring: &Ring,
+    dir: &Path,
+    key: PartitionKey,
+    name: &str,
+    known: &Known<'_>,
+) -> Result<(), OpenError> {
+    let Some(topic) = owner(ring, dir) else {
+        return Ok(());
+    };
+    let owner = PartitionKey { topic, ..key };
+    if known.partitions.contains(&owner) {
+        return Ok(());
+    }
+    let unique = Uuid::from_random(ring.random(), ring.random());
+    let aside = match known.dropped.contains_key(&owner) {
+        true => names::deleted_dir(name, key.partition, unique),
+        false => names::stray_dir(name, key.partition, unique),
+    };
+    tracing::warn!(
+        partition = %key, of = %topic, dir = %dir.display(), aside,
+        "its directory is a topic's that is gone: set aside"
+    );
+    let to = dir.with_file_name(aside);
+    ring.rename(dir, &to).map_err(OpenError::io(dir))
 }
 
 /// After a clean stop everything is in the files, unless someone else wrote there since.
