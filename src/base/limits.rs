@@ -34,6 +34,13 @@ pub const INFLATED_BATCH_BYTES: u64 = 256 * 1024 * 1024;
 /// Records that an answer names as refused; a batch of bad ones must not make a large answer.
 pub const RECORD_ERRORS: usize = 64;
 
+/// Records that the batches of one request, or of its part for one shard, are blamed for in all: a
+/// request may bring very many small batches, and its answer must not be many times as large.
+pub const RECORD_ERRORS_PER_REQUEST: usize = 1000;
+
+/// Bytes of the words that go with them and with the batches' errors; afterwards the code alone tells.
+pub const ERROR_WORDS_PER_REQUEST: usize = 256 * 1024;
+
 /// Size of the metadata log at which a snapshot replaces it, at least: small enough that replaying
 /// it takes milliseconds.
 pub const METADATA_LOG_BYTES_MIN: u64 = 4 << 20;

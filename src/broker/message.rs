@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::{PartitionKey, TopicId};
+use crate::base::limits::{ERROR_WORDS_PER_REQUEST, RECORD_ERRORS_PER_REQUEST};
 use crate::base::time::Monotonic;
 use crate::broker::calls::CallId;
 use crate::broker::control;
@@ -107,6 +108,44 @@ pub struct ProduceOutcome {
     pub message: Option<String>,
     /// The records to blame: their place in the batch, and why.
     pub bad_records: Vec<(i32, String)>,
+}
+
+/// What the outcomes of one request may still say in words.
+#[derive(Debug)]
+pub struct Words {
+    records: usize,
+    bytes: usize,
+}
+
+impl Default for Words {
+    fn default() -> Words {
+        Words {
+            records: RECORD_ERRORS_PER_REQUEST,
+            bytes: ERROR_WORDS_PER_REQUEST,
+        }
+    }
+}
+
+impl Words {
+    /// Takes from an outcome what is too much; its numbers stay.
+    pub fn bound(&mut self, outcome: &mut ProduceOutcome) {
+        if let Some(message) = &outcome.message
+            && !self.takes(message.len())
+        {
+            outcome.message = None;
+        }
+        let most = self.records.min(outcome.bad_records.len());
+        let bad = outcome.bad_records.iter().take(most);
+        let kept = bad.take_while(|(_, why)| self.takes(why.len())).count();
+        self.records -= kept;
+        outcome.bad_records.truncate(kept);
+    }
+
+    fn takes(&mut self, bytes: usize) -> bool {
+        let left = self.bytes.checked_sub(bytes);
+        self.bytes = left.unwrap_or(0);
+        left.is_some()
+    }
 }
 
 impl ProduceOutcome {

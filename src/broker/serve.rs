@@ -13,7 +13,7 @@ use crate::broker::connection::outbox::Durability;
 use crate::broker::connection::{self, writer};
 use crate::broker::control;
 use crate::broker::gather::{self, Limits};
-use crate::broker::message::{Call, FetchCall, Message, ProduceCall, ProduceOutcome, Reply};
+use crate::broker::message::{Call, FetchCall, Message, ProduceCall, ProduceOutcome, Reply, Words};
 use crate::broker::offsets;
 use crate::broker::purgatory::Parked;
 use crate::broker::reads::{Found, Item};
@@ -117,11 +117,13 @@ async fn produce(shard: &Rc<Shard>, from: ShardId, call: ProduceCall) -> Reply {
     shard.log.admit(bytes).await;
     let mut outcomes: Vec<ProduceOutcome> = Vec::with_capacity(call.batches.len());
     let mut tickets: SmallVec<[(Ticket, usize); 8]> = SmallVec::new();
+    let mut words = Words::default();
     for (key, batch) in &call.batches {
-        let (outcome, ticket) = append::append(shard, key, call.version, batch).await;
+        let (mut outcome, ticket) = append::append(shard, key, call.version, batch).await;
         if let Some(ticket) = ticket {
             tickets.push((ticket, outcomes.len()));
         }
+        words.bound(&mut outcome);
         outcomes.push(outcome);
     }
     drop(turn);

@@ -267,6 +267,31 @@ fn what_is_wrong_with_a_batch_is_told_the_same_from_both_cores() {
 }
 
 #[test]
+fn an_answer_to_very_many_bad_batches_names_only_some_of_their_records() {
+    let (_setup, broker) = started(&[]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 2, &[("cleanup.policy", "compact")]);
+    // records without a key
+    let records = batch(&["x"; 64]);
+    let parts: Vec<_> = (0..4000).map(|n| part(n % 2, &records)).collect();
+    let topics = [data("t", &parts)];
+    let answer = client.ask(8, &produce(&topics, -1));
+    let response: ProduceResponse<'_> = answer.read(8);
+    let topic = response.responses.iter().next().unwrap();
+    let partitions: Vec<_> = topic.partition_responses.iter().collect();
+    let refused = ErrorCode::InvalidRecord.code();
+    assert_eq!(partitions.len(), parts.len());
+    assert!(partitions.iter().all(|p| p.error_code == refused));
+    for shard in 0..2 {
+        let its = || partitions.iter().filter(|p| p.index == shard);
+        let blamed: usize = its().map(|p| p.record_errors.len()).sum();
+        assert_eq!(blamed, 1000);
+        assert_eq!(its().next().unwrap().record_errors.len(), 64);
+        assert!(its().next().unwrap().error_message.is_some());
+    }
+}
+
+#[test]
 fn a_producer_that_was_silent_for_long_is_forgotten() {
     let (_setup, broker) = started(&[
         ("producer.id.expiration.ms", "3600000"),

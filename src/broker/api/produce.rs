@@ -12,7 +12,7 @@ use crate::broker::auth::{Operation, Resource};
 use crate::broker::connection::amend;
 use crate::broker::connection::outbox::{Answer, Durability, Place};
 use crate::broker::counters::Stage;
-use crate::broker::message::{Call, Message, ProduceCall, ProduceOutcome};
+use crate::broker::message::{Call, Message, ProduceCall, ProduceOutcome, Words};
 use crate::broker::shard::Shard;
 use crate::log::Ticket;
 use crate::metadata::{Image, Topic};
@@ -69,6 +69,7 @@ pub async fn take(
         copies: None,
         leaders: Vec::new(),
         written: 0,
+        words: Words::default(),
         failed: None,
     };
     work.all(&request).await;
@@ -123,6 +124,8 @@ struct Work<'w, 'c> {
     leaders: Vec<NodeId>,
     /// Partitions that stand in the answer.
     written: u32,
+    /// What it may still say about errors.
+    words: Words,
     failed: Option<ErrorCode>,
 }
 
@@ -185,7 +188,7 @@ impl Work<'_, '_> {
             };
             self.written += 1;
             let mut hint = None;
-            let (outcome, ticket) = match self.target(topic, may, partition) {
+            let (mut outcome, ticket) = match self.target(topic, may, partition) {
                 Target::Here(key) => {
                     append::append(self.shard, &key, self.ctx.version, records).await
                 }
@@ -200,6 +203,7 @@ impl Work<'_, '_> {
                 }
             };
             self.note(&outcome, ticket, at);
+            self.words.bound(&mut outcome);
             write(part.index, &outcome, hint, out, w);
         }
     }

@@ -11,17 +11,21 @@ use crate::broker::api::{CloseReason, Response};
 use crate::broker::connection::outbox::{Answer, Durability};
 use crate::broker::connection::{Connection, amend};
 use crate::broker::counters::Stage;
-use crate::broker::message::Reply;
+use crate::broker::message::{Reply, Words};
 use crate::broker::shard::Shard;
 use crate::broker::transport::Transport;
 use crate::log::StorageError;
 use crate::log::Ticket;
 use crate::log::partition::Part;
+use crate::ring::buf::Buf;
 use crate::ring::driver::Chain;
 use crate::wire::api::ApiKey;
 
 /// Answers of pipelined requests that became true together leave in one piece up to this size.
 const TOGETHER_BYTES: usize = 4096;
+/// A larger answer leaves from where it was written down: the arena serves in the order of asking, and
+/// would have everybody wait for so much in one piece.
+const COPIED_BYTES: usize = 64 * 1024;
 /// A file range is sent in pieces of this size, so that a slow reader is told from a dead one.
 const FILE_BYTES: u64 = 1 << 20;
 
@@ -49,7 +53,7 @@ pub async fn run(shard: Rc<Shard>, connection: Rc<Connection>, transport: Transp
             bytes += next.bytes.len();
             together.push(next);
         }
-        let sent = send_answers(&shard, &connection, &transport, &together, bytes).await;
+        let sent = send_answers(&shard, &connection, &transport, &mut together, bytes).await;
         let now = shard.ring.now();
         connection.last_active.set(now);
         for mut answer in together.drain(..) {
@@ -83,20 +87,26 @@ async fn send_answers(
     shard: &Shard,
     connection: &Connection,
     transport: &Transport,
-    answers: &[Box<Answer>],
+    answers: &mut [Box<Answer>],
     bytes: usize,
 ) -> io::Result<()> {
     if bytes == 0 {
         return Ok(());
     }
-    let mut buf = shard.ring.arena().alloc(bytes).await;
-    let mut at = 0;
-    for answer in answers {
-        buf[at..at + answer.bytes.len()].copy_from_slice(&answer.bytes);
-        at += answer.bytes.len();
-    }
     let mut chain = Chain::new();
-    chain.push(buf.freeze(0..at));
+    if bytes <= COPIED_BYTES {
+        let mut buf = shard.ring.arena().alloc(bytes).await;
+        let mut at = 0;
+        for answer in answers {
+            buf[at..at + answer.bytes.len()].copy_from_slice(&answer.bytes);
+            at += answer.bytes.len();
+        }
+        chain.push(buf.freeze(0..at));
+    } else {
+        for answer in answers.iter_mut().filter(|a| !a.bytes.is_empty()) {
+            chain.push(Buf::from(std::mem::take(&mut answer.bytes)));
+        }
+    }
     connection.sending_since.set(Some(shard.ring.now()));
     let sent = transport.send(chain).await;
     connection.sending_since.set(None);
@@ -114,17 +124,18 @@ async fn settle(shard: &Shard, answer: &mut Answer) -> Option<ErrorCode> {
         }
     }
     let mut refused = None;
-    let mut words = BTreeMap::new();
+    let (mut words, mut left) = (BTreeMap::new(), Words::default());
     for (pending, places) in std::mem::take(&mut answer.remote) {
         let Reply::Produce(outcomes) = pending.await else {
             continue;
         };
-        for (place, outcome) in places.into_iter().zip(outcomes) {
+        for (place, mut outcome) in places.into_iter().zip(outcomes) {
             if answer.bytes.is_empty() {
                 refused = refused.or((!outcome.error.is_none()).then_some(outcome.error));
                 continue;
             }
             answer.put(place.at, &outcome);
+            left.bound(&mut outcome);
             if outcome.message.is_some() || !outcome.bad_records.is_empty() {
                 words.insert(place.number, outcome);
             }
