@@ -74,14 +74,25 @@ pub struct Answer {
     pub request_bytes: usize,
 }
 
+/// A list that takes more keeps none of it: there are thousands of answers to use again.
+const KEPT_BYTES: usize = 64 * 1024;
+
+fn empty<T>(list: &mut Vec<T>) {
+    if list.capacity() * size_of::<T>() > KEPT_BYTES {
+        *list = Vec::new();
+    } else {
+        list.clear();
+    }
+}
+
 impl Answer {
-    /// Makes it ready for another request; memory stays.
+    /// Makes it ready for another request; memory stays, but for what only a giant one has a use for.
     pub fn clear(&mut self) {
-        self.bytes.clear();
+        empty(&mut self.bytes);
         self.durability = Durability::None;
-        self.tickets.clear();
-        self.promised.clear();
-        self.remote.clear();
+        empty(&mut self.tickets);
+        empty(&mut self.promised);
+        empty(&mut self.remote);
         self.request_bytes = 0;
     }
 
@@ -231,6 +242,22 @@ mod tests {
             "no offset, no time, no start"
         );
         assert_eq!(answer.bytes[30..], [0xaa; 10]);
+    }
+
+    #[test]
+    fn an_answer_that_is_used_again_keeps_little_memory() {
+        let mut answer = Answer {
+            bytes: vec![0; KEPT_BYTES],
+            promised: vec![(0, 0); KEPT_BYTES],
+            ..Answer::default()
+        };
+        answer.clear();
+        assert!(answer.bytes.is_empty() && answer.promised.is_empty());
+        assert_eq!(answer.bytes.capacity(), KEPT_BYTES);
+        assert_eq!(answer.promised.capacity(), 0);
+        answer.bytes = vec![0; KEPT_BYTES + 1];
+        answer.clear();
+        assert_eq!(answer.bytes.capacity(), 0);
     }
 
     #[test]
