@@ -96,6 +96,16 @@ pub async fn gather(
             return lent;
         }
         missing = limits.min_bytes - bytes;
+        set_aside(shard.id, items);
+        drop(lent);
+    }
+}
+
+/// Lets go of what other shards copied before it is told to be free: they are about to copy it again.
+/// How much it was stays, for the next question.
+fn set_aside(here: ShardId, items: &mut [Item]) {
+    for item in items.iter_mut().filter(|item| item.owner != here) {
+        item.found.parts.clear();
     }
 }
 
@@ -266,6 +276,7 @@ async fn gather_once(
             None => one.pending.await,
         };
         let Reply::Fetch(outcomes, bytes) = reply else {
+            one.items.into_iter().for_each(|n| items[n].found.leave());
             continue;
         };
         if bytes > 0 {
@@ -378,4 +389,43 @@ async fn copy_file(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::PartitionId;
+    use crate::broker::session::{SessionTopic, Wanted};
+
+    fn item(owner: u16) -> Item {
+        let mut found = Found::failed(ErrorCode::None);
+        found.bytes = 2000;
+        found
+            .parts
+            .push(Part::Memory(Buf::from(vec![0; found.bytes])));
+        Item {
+            topic: SessionTopic::Name("t".into()),
+            slot: None,
+            key: None,
+            owner: ShardId(owner),
+            wanted: Wanted {
+                partition: PartitionId(0),
+                fetch_offset: 0,
+                max_bytes: 0,
+                current_leader_epoch: -1,
+                last_fetched_epoch: -1,
+            },
+            found,
+            included: true,
+        }
+    }
+
+    #[test]
+    fn copies_of_other_shards_go_before_they_are_told_to_be_free() {
+        let mut items = [item(0), item(1)];
+        set_aside(ShardId(0), &mut items);
+        let held = items.each_ref().map(|item| item.found.held_bytes());
+        assert_eq!(held, [2000, 0]);
+        assert_eq!(bytes_of(&items, ShardId(1)), 2000, "what it had");
+    }
 }
