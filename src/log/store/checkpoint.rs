@@ -1,6 +1,7 @@
 //! The ring's space comes back: the oldest entries' bytes are drained and flushed, what is left of
 //! them carried or settled; then table, superblock.
 
+use std::io;
 use std::rc::Rc;
 
 use crate::base::ids::Offset;
@@ -8,7 +9,7 @@ use crate::base::limits::PAGE_BYTES;
 use crate::log::commit::space::SlotId;
 use crate::log::journal::superblock::{JournalKind, TableRef};
 use crate::log::journal::table::BlockBuilder;
-use crate::log::partition::Partition;
+use crate::log::partition::{Partition, PartitionFacts};
 use crate::log::store::appends::touch;
 use crate::log::store::bypass::carry;
 use crate::log::store::drains::{
@@ -26,6 +27,11 @@ struct Picture {
     block: Option<BlockBuilder>,
     /// Where the block goes.
     part: TableRef,
+    /// Partitions that it says something new of, and how many deleted ones were said before.
+    taken: Vec<SlotId>,
+    gone_tabled: usize,
+    /// Partitions that changed and are not in it: their batches wait for space on the disk.
+    left_out: Vec<SlotId>,
     unnamed: Mark,
     /// Directories of deleted partitions that may go then.
     doomed: usize,
@@ -62,7 +68,7 @@ impl Journal {
         self.flush_all_dirty().await?;
         unless_full(self.tails(ids, goal, all).await, &mut full)?;
         self.progress.notify_all();
-        let freed = self.publish().await?;
+        let freed = self.publish(&mut full).await?;
         let took = self.ring.now().since(begun);
         self.state.borrow_mut().pace.freed(freed, took);
         full?;
@@ -160,19 +166,15 @@ impl Journal {
 
     /// Table, then superblock, then the ring's space, whose bytes it answers, and the files of
     /// deleted partitions.
-    async fn publish(self: &Rc<Self>) -> Result<u64, DrainError> {
-        let picture = self.picture().await;
+    async fn publish(
+        self: &Rc<Self>,
+        full: &mut Result<(), DrainError>,
+    ) -> Result<u64, DrainError> {
+        let picture = self.durable_picture().await?;
         let table = match picture.block {
             Some(block) => self.write_table(block, picture.part).await?,
             None => self.state.borrow().table,
         };
-        // the table says nothing of batches that are not durable
-        for (partition, end) in picture.waits {
-            partition.until_durable(end).await;
-            if partition.is_gone() && self.directory.is_offline() {
-                return Err(self.directory.offline_error().into());
-            }
-        }
         if self.kind == JournalKind::Interval {
             let through = {
                 let state = self.state.borrow();
@@ -184,7 +186,12 @@ impl Journal {
         }
         let (first, superblock) = {
             let state = self.state.borrow();
-            let first = state.space.first_needed(picture.captured, state.durable);
+            // what the table lacks of a partition that was left out stays in the ring
+            let left_out = picture.left_out.iter();
+            let tabled = left_out.filter_map(|id| state.slots[*id as usize].as_ref());
+            let through = tabled.map(|slot| slot.tabled_through).min();
+            let through = through.unwrap_or(u64::MAX).min(picture.captured);
+            let first = state.space.first_needed(through, state.durable);
             let mut superblock = state.superblock.clone();
             superblock.position = first.position;
             superblock.sequence = first.sequence;
@@ -195,21 +202,79 @@ impl Journal {
             (first, superblock)
         };
         self.write_superblock(superblock).await?;
-        let mut state = self.state.borrow_mut();
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
         let before = state.space.used();
         state.table = table;
+        for (id, slot) in state.slots.iter_mut().enumerate() {
+            if let Some(slot) = slot
+                && !picture.left_out.contains(&(id as SlotId))
+            {
+                slot.tabled_through = picture.captured;
+            }
+        }
         state.space.free_before(first.sequence);
         state.last_checkpoint = self.ring.now();
         state.unnamed.tabled(picture.unnamed);
         let freed = before - state.space.used().min(before);
-        drop(state);
+        drop(guard);
         self.unlink_doomed(picture.doomed);
         self.progress.notify_all();
+        if !picture.left_out.is_empty() {
+            *full = Err(io::Error::from(io::ErrorKind::StorageFull).into());
+        }
         Ok(freed)
     }
 
-    /// The state of all that changed, at one moment at which no bypass is half way.
-    async fn picture(&self) -> Picture {
+    /// The picture, once all that it shows is durable: the table says nothing of other batches.
+    /// One that waits for space on the disk is left out, for it may wait for the space that the
+    /// deletions in this very picture make.
+    async fn durable_picture(&self) -> Result<Picture, DrainError> {
+        let mut leave_out = self.state.borrow().parked > 0;
+        loop {
+            let picture = self.picture(leave_out).await;
+            if self.is_durable(&picture.waits, leave_out).await? {
+                return Ok(picture);
+            }
+            let mut state = self.state.borrow_mut();
+            let state = &mut *state;
+            for id in picture.taken {
+                if let Some(slot) = &mut state.slots[id as usize] {
+                    slot.changed = true;
+                }
+            }
+            state.gone_tabled = picture.gone_tabled;
+            leave_out = true;
+        }
+    }
+
+    /// Waits for these batches; false if a bypass found no space meanwhile and may be among them.
+    async fn is_durable(
+        &self,
+        waits: &[(Rc<Partition>, Offset)],
+        left_out: bool,
+    ) -> Result<bool, DrainError> {
+        for (partition, end) in waits {
+            loop {
+                let wait = self.progress.wait();
+                if partition.durable_end() >= *end || partition.is_gone() {
+                    break;
+                }
+                if !left_out && self.state.borrow().parked > 0 {
+                    return Ok(false);
+                }
+                wait.await;
+            }
+            if partition.is_gone() && self.directory.is_offline() {
+                return Err(self.directory.offline_error().into());
+            }
+        }
+        Ok(true)
+    }
+
+    /// The state of all that changed, at one moment at which no bypass is half way; with
+    /// `leave_out` not of those whose bypass has something to write.
+    async fn picture(&self, leave_out: bool) -> Picture {
         self.state.borrow_mut().holding = true;
         loop {
             let wait = self.progress.wait();
@@ -224,18 +289,36 @@ impl Journal {
         let captured = state.space.next_sequence() - 1;
         let full = state.table.len > 2 * state.table_full
             && state.table.len > (1 << 20)
-            && !self.directory.is_full();
+            && !self.directory.is_full()
+            && !leave_out;
         let mut block = BlockBuilder::new();
         let mut waits = Vec::new();
-        for slot in state.slots.iter_mut().flatten() {
-            let changed = std::mem::take(&mut slot.changed);
-            slot.tabled |= changed;
-            let wanted = changed || full && slot.tabled;
+        let (mut taken, mut left_out) = (Vec::new(), Vec::new());
+        for (id, slot) in state.slots.iter_mut().enumerate() {
+            let Some(slot) = slot else {
+                continue;
+            };
             if slot.dropping {
                 block.push(slot.key, slot.generation, "", None, None);
                 continue;
             }
-            if !wanted {
+            let id = id as SlotId;
+            let end = slot.partition.log_end();
+            let durable = slot.partition.durable_end() >= end;
+            if leave_out && slot.bypassing && !durable {
+                left_out.push(id);
+                if state.unnamed.has(id) {
+                    slot.tabled = true;
+                    let born = PartitionFacts::empty(Offset(0), self.ring.wall().0);
+                    let topic = slot.partition.topic();
+                    block.push(slot.key, slot.generation, topic, Some(&born), None);
+                }
+                continue;
+            }
+            if std::mem::take(&mut slot.changed) {
+                slot.tabled = true;
+                taken.push(id);
+            } else if !full || !slot.tabled {
                 continue;
             }
             let facts = slot.partition.facts();
@@ -246,10 +329,11 @@ impl Journal {
                 Some(&facts),
                 None,
             );
-            if slot.partition.durable_end() < facts.end() {
-                waits.push((slot.partition.clone(), facts.end()));
+            if !durable {
+                waits.push((slot.partition.clone(), end));
             }
         }
+        let gone_tabled = state.gone_tabled;
         gone_into(state, full, &mut block);
         let part = match full {
             true => TableRef {
@@ -265,6 +349,9 @@ impl Journal {
             waits,
             block: (!block.is_empty()).then_some(block),
             part,
+            taken,
+            gone_tabled,
+            left_out,
             unnamed: state.unnamed.mark(),
             doomed: state.doomed.len(),
         }

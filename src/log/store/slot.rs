@@ -53,6 +53,8 @@ pub(crate) struct Slot {
     pub changed: bool,
     /// The table says something of it.
     pub tabled: bool,
+    /// The table says all that the entries up to here did to it.
+    pub tabled_through: u64,
     /// Files or names of it wait for a flush.
     pub dirty: bool,
     /// Its files are being flushed.
@@ -84,6 +86,7 @@ impl Slot {
             dropping: false,
             changed: false,
             tabled: false,
+            tabled_through: 0,
             dirty: false,
             flushing: false,
             queued: false,

@@ -323,6 +323,50 @@ fn on_a_full_disk_a_deletion_makes_space() {
     assert!(left < 300_000, "{left} bytes found no space");
 }
 
+/// A batch waits past the journal for the space of a partition that is deleted then.
+fn deleted_for_a_waiting_batch(machine: &Machine) -> (Run, Vec<Ticket>) {
+    let run = filled(machine, 5, 1, 1_000);
+    run.run(fill(run.store.clone(), vec![run.partition(4)], 20, 60_000));
+    machine.world.run_for(Duration::from_secs(15));
+    for n in 0..4 {
+        run.produce(n, b"only the ring has it");
+    }
+    let tickets = append_then_fill(machine, &run, 1, 700_000);
+    machine.world.run_for(Duration::from_secs(5));
+    assert!(!run.store.reached(tickets[0], true), "there was no space");
+    let store = run.store.clone();
+    run.run(async move { store.delete_partition(&key(4)).await.expect("deleted") });
+    machine.world.run_for(Duration::from_secs(15));
+    let names = run.ring.read_dir(Path::new("/data")).expect("a directory");
+    assert!(!names.iter().any(|entry| entry.name.ends_with("-delete")));
+    (run, tickets)
+}
+
+#[test]
+fn on_a_full_disk_a_deletion_makes_space_for_a_batch_past_the_journal() {
+    let mut machine = Machine::new(62);
+    machine.config.journal_size = JournalSize::Bytes(4 << 20);
+    let (run, tickets) = deleted_for_a_waiting_batch(&machine);
+    run.ring.sync_fs(Path::new("/data")).expect("flushed");
+    flushed(&run, tickets);
+    assert_eq!(run.values(0).len(), 3);
+}
+
+#[test]
+fn a_crash_takes_nothing_of_a_partition_that_a_checkpoint_left_out() {
+    let mut machine = Machine::new(63);
+    machine.config.journal_size = JournalSize::Bytes(4 << 20);
+    let (run, _) = deleted_for_a_waiting_batch(&machine);
+    machine.world.kill(run.process);
+    machine
+        .world
+        .set_disk_bytes(machine.id, Path::new("/data"), 1 << 30);
+    let run = machine.start();
+    for n in 0..4 {
+        assert_eq!(run.values(n).len(), 2, "partition {n}");
+    }
+}
+
 #[test]
 fn without_space_for_a_journal_a_partition_is_refused_until_there_is_some() {
     let machine = Machine::new(59);
