@@ -302,14 +302,17 @@ impl Journal {
         }
     }
 
-    /// Writes both pages of the superblock, one after the other.
+    /// Writes both pages of the superblock, one after the other. A failure is final whatever it
+    /// says, a full disk included (where an overwrite takes new space): one of the pages may be there,
+    /// and what it names must not be written anew.
     pub async fn write_superblock(&self, mut superblock: Superblock) -> Result<(), DrainError> {
         superblock.update += 1;
         for page in 0..2 {
             let mut buf = self.buffer(PAGE_BYTES);
             buf[..PAGE_BYTES].copy_from_slice(&superblock.encode());
             let chain = Chain::from_iter([buf.freeze(0..PAGE_BYTES)]);
-            self.file.write_at(chain, page * PAGE_BYTES as u64).await?;
+            let written = self.file.write_at(chain, page * PAGE_BYTES as u64).await;
+            written.map_err(flush_failed)?;
             self.file.sync_data().await.map_err(flush_failed)?;
             self.counts.superblock_page();
         }

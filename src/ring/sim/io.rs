@@ -97,12 +97,15 @@ impl State {
         let len = bytes.len() as u64;
         self.fs(place).reserve_write(place.ino, offset, len)?;
         let failing = self.failing_writes.get_mut(&(place.machine, place.disk));
-        let fails = match failing.filter(|n| **n > 0) {
-            Some(n) => {
+        let fails = match failing.filter(|(n, _)| *n > 0) {
+            Some((n, error)) => {
                 *n -= 1;
-                true
+                Some(*error)
             }
-            None => self.rng.chance(self.options.disk.write_error_chance),
+            None => {
+                let fails = self.rng.chance(self.options.disk.write_error_chance);
+                fails.then_some(libc::EIO)
+            }
         };
         if bytes.len() > PAGE && self.rng.chance(self.options.disk.short_chance) {
             let pages = bytes.len() / PAGE;
@@ -113,7 +116,7 @@ impl State {
         let write = self.id();
         for piece in 0..pieces.len() {
             let at = self.rng.between(self.now, done);
-            if !fails || self.rng.chance(0.5) {
+            if fails.is_none() || self.rng.chance(0.5) {
                 self.queue.push(at, Event::Land { write, piece });
             }
         }
@@ -284,9 +287,9 @@ impl State {
             None => false,
         };
         self.end_write(write);
-        match fails || vanished {
-            true => Err(errno(libc::EIO)),
-            false => Ok(n),
+        match fails.or(vanished.then_some(libc::EIO)) {
+            Some(error) => Err(errno(error)),
+            None => Ok(n),
         }
     }
 

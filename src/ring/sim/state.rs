@@ -29,14 +29,15 @@ pub(super) struct State {
     pub(super) syncs: BTreeMap<(usize, u64), u64>,
     pub(super) writes: BTreeMap<u64, DiskWrite>,
     /// What a write in flight will come to: which, whether it fails, bytes.
-    pub(super) results: BTreeMap<(usize, u64), (u64, bool, u32)>,
+    pub(super) results: BTreeMap<(usize, u64), (u64, Option<i32>, u32)>,
     pub(super) sockets: BTreeMap<u64, Socket>,
     pub(super) next_id: u64,
     /// Pairs of machines that do not reach each other, smaller first.
     pub(super) parted: std::collections::BTreeSet<(usize, usize)>,
     /// Flushes of this disk that shall fail: machine, disk, how many.
     pub(super) failing_flushes: BTreeMap<(usize, usize), u32>,
-    pub(super) failing_writes: BTreeMap<(usize, usize), u32>,
+    /// Direct writes: how many, and with which error.
+    pub(super) failing_writes: BTreeMap<(usize, usize), (u32, i32)>,
     /// Dropped when the world is not borrowed: they hold descriptors and buffers.
     pub(super) garbage: Vec<Op>,
     /// Processes that died in the middle of a turn.

@@ -374,9 +374,19 @@ impl SimWorld {
 
     /// The next `n` direct writes on the disk that holds `path` fail with EIO.
     pub fn fail_writes(&self, machine: MachineId, path: &Path, n: u32) {
+        self.fail_writes_with(machine, path, n, libc::EIO);
+    }
+
+    /// The next `n` direct writes there find no space, overwrites too: a file system that copies on
+    /// write needs some for them.
+    pub fn refuse_writes(&self, machine: MachineId, path: &Path, n: u32) {
+        self.fail_writes_with(machine, path, n, libc::ENOSPC);
+    }
+
+    fn fail_writes_with(&self, machine: MachineId, path: &Path, n: u32, errno: i32) {
         self.shared.with(|s| {
             let disk = s.machines[machine.0].disk_of(path).0;
-            s.failing_writes.insert((machine.0, disk), n);
+            s.failing_writes.insert((machine.0, disk), (n, errno));
         });
     }
 

@@ -5,5 +5,6 @@ mod crashes;
 mod damage;
 mod harness;
 mod model;
+mod room;
 mod shards;
 mod space;
