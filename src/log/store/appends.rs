@@ -51,9 +51,7 @@ impl Journal {
             false => 0,
         };
         let data = if bypass { 0 } else { bytes.len() };
-        if state.undrained.bytes() + bytes.len() as u64 > self.limits.undrained_bytes
-            || !self.room(state, data, self.reserve(state) + pointers)
-        {
+        if !self.admits(state, bytes.len(), data, pointers) {
             self.drain.notify_all();
             return Err(AppendError::Busy);
         }

@@ -9,17 +9,27 @@ use crate::log::append::StorageError;
 use crate::log::commit::space::SlotId;
 use crate::log::journal::entry::{Item, ItemKind};
 use crate::log::journal::superblock::JournalKind;
-use crate::log::store::journal::Journal;
+use crate::log::store::journal::{Journal, State};
 use crate::log::store::slot::pointer_bytes;
 use crate::log::store::ticket::Ticket;
 
 impl Journal {
-    /// Whether a batch, or a first part of so many bytes, can be appended now.
+    /// Whether a batch, or a first part of so many bytes, can be appended now, whichever way it
+    /// goes.
     pub fn has_room_for(&self, bytes: usize) -> bool {
         let state = self.state.borrow();
         let part = bytes.min(self.max_entry(&state) as usize / 2);
-        state.undrained.bytes() + part as u64 <= self.limits.undrained_bytes
-            && self.room(&state, part, self.reserve(&state))
+        self.admits(&state, bytes, part, pointer_bytes(1))
+    }
+
+    /// Whether memory has room for a batch of so many bytes, and the ring for what it gets of it. A
+    /// batch larger than a part of the memory asks for that part, which is always freed in the end:
+    /// else one that is larger than all of it would never go in.
+    pub fn admits(&self, state: &State, bytes: usize, data: usize, pointers: u64) -> bool {
+        let limit = self.limits.undrained_bytes;
+        let part = (bytes as u64).min(self.max_entry(state) / 2).min(limit / 2);
+        state.undrained.bytes() + part <= limit
+            && self.room(state, data, self.reserve(state) + pointers)
     }
 
     /// Whether ring and memory stand below half.

@@ -4,6 +4,29 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::harness::*;
+use crate::log::append::Origin;
+use crate::log::store::JournalSize;
+use crate::wire::batch::BatchView;
+
+#[test]
+fn what_was_let_in_is_appended_however_large_it_is() {
+    let mut machine = Machine::new(70);
+    machine.config.journal_size = JournalSize::Bytes(4 << 20);
+    machine.config.undrained_bytes = 512 << 10;
+    let run = machine.start();
+    let partition = run.create(0);
+    let store = run.store.clone();
+    run.run(async move {
+        for round in 0..60 {
+            let size = [700_000, 200_000, 300_000, 100, 2_000_000][round % 5];
+            let batch = batch(&vec![round as u8; size]);
+            let view = BatchView::parse(&batch).expect("a batch");
+            store.admit(batch.len()).await;
+            let appended = store.append(&partition, &view, Origin::Client);
+            assert!(appended.is_ok(), "round {round}: {:?}", appended.err());
+        }
+    });
+}
 
 #[test]
 fn a_superblock_that_finds_no_space_takes_nothing_that_was_acked() {
