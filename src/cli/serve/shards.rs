@@ -26,6 +26,8 @@ const MAILBOX_SLOTS: usize = 1024;
 /// Least and most memory of the machine's buffers where the configuration says nothing.
 const MEMORY_MIN: u64 = 128 << 20;
 const MEMORY_MAX: u64 = 64 << 30;
+/// Least memory of one shard, whatever the configuration: a large request must fit several times.
+const SHARD_MEMORY_MIN: u64 = 32 << 20;
 /// The part of the memory that they take: the page cache does the rest.
 const MEMORY_SHARE: u64 = 4;
 
@@ -79,7 +81,7 @@ pub fn run(
     on_started: OnStarted,
 ) -> anyhow::Result<()> {
     let shards = u16::try_from(cores.len()).context("too many cores")?;
-    let arena = arena_bytes(memory(config.memory) / u64::from(shards));
+    let arena = arena_bytes(shard_memory(memory(config.memory), shards));
     let mut bells = Vec::new();
     let mut go = Vec::new();
     let mut threads = Vec::new();
@@ -187,6 +189,11 @@ fn memory(configured: Size) -> u64 {
     }
 }
 
+/// One shard's part of the memory.
+fn shard_memory(memory: u64, shards: u16) -> u64 {
+    (memory / u64::from(shards)).max(SHARD_MEMORY_MIN)
+}
+
 /// What the machine has, or the cgroup allows.
 fn machine_memory() -> u64 {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
@@ -207,6 +214,12 @@ fn machine_memory() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_shards_of_a_small_memory_have_enough_each() {
+        assert_eq!(shard_memory(32 << 20, 4), 32 << 20);
+        assert_eq!(shard_memory(1 << 30, 4), 256 << 20);
+    }
 
     #[test]
     fn runs_of_numbers_are_short() {

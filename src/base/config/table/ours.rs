@@ -48,7 +48,7 @@ pub(super) const TABLE: &[Property] = &[
             max: 1 << 44,
         },
         "auto",
-        "Memory for buffers, recent records, connections and sessions of the whole machine, split over the shards; records kept for readers take their part of it only when consumers fall behind. auto takes a share of the machine's or the cgroup's memory.",
+        "Memory for buffers, recent records, connections and sessions of the whole machine, split over the shards, of which none gets less than 32 MiB; records kept for readers take their part of it only when consumers fall behind. auto takes a share of the machine's or the cgroup's memory.",
     ),
     broker(
         "corelane.poll.us",
