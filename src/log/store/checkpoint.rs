@@ -13,7 +13,7 @@ use crate::log::partition::{Partition, PartitionFacts};
 use crate::log::store::appends::touch;
 use crate::log::store::bypass::carry;
 use crate::log::store::drains::{
-    DRAINS, DrainError, DrainPace, flush_failed, for_each, unless_full, unless_gone,
+    DRAINS, DrainError, DrainPace, flush_failed, for_each, take_ready, unless_full, unless_gone,
 };
 use crate::log::store::journal::{Journal, State};
 use crate::log::store::table::{Mark, gone_into};
@@ -54,7 +54,7 @@ impl Journal {
             let goal = state.space.sequence_at(bytes);
             let mut ids: Vec<SlotId> = state.space.oldest(bytes).collect();
             if all || state.undrained.bytes() * 2 > self.limits.undrained_bytes {
-                ids.extend(state.ready.drain(..));
+                ids.extend(take_ready(state));
             }
             ids.sort_unstable();
             ids.dedup();

@@ -224,7 +224,7 @@ impl Journal {
         let least_bytes = {
             let mut state = self.state.borrow_mut();
             ready.clear();
-            ready.extend(state.ready.drain(..));
+            ready.extend(take_ready(&mut state));
             self.enough_to_drain(&state)
         };
         self.drain_pages(ready, DrainPace::calm(least_bytes)).await
@@ -317,6 +317,7 @@ impl Journal {
         let state = &mut *state;
         if let Some(slot) = &mut state.slots[id as usize]
             && !std::mem::replace(&mut slot.queued, true)
+            && !std::mem::replace(&mut slot.in_ready, true)
         {
             state.ready.push_back(id);
         }
@@ -415,6 +416,17 @@ impl Journal {
         for_each(FLUSHES, &dirty, |id| self.flush_slot(id)).await?;
         self.flush_names().await
     }
+}
+
+/// Empties the queue of those with enough whole pages; what another drain took on is none of them.
+pub(crate) fn take_ready(state: &mut State) -> impl Iterator<Item = SlotId> {
+    let State { ready, slots, .. } = state;
+    ready.drain(..).filter(|id| {
+        slots[*id as usize].as_mut().is_some_and(|slot| {
+            slot.in_ready = false;
+            slot.queued
+        })
+    })
 }
 
 /// What happens to the files of a deleted partition is no trouble of the directory's.

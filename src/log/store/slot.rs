@@ -59,8 +59,10 @@ pub(crate) struct Slot {
     pub dirty: bool,
     /// Its files are being flushed.
     pub flushing: bool,
-    /// Stands in the queue of those with enough whole pages.
+    /// Has enough whole pages to drain, and no drain took it on since.
     pub queued: bool,
+    /// Stands in the queue of those, or did when another drain took it on.
+    pub in_ready: bool,
     /// What the directory keeps for it.
     pub claimed: u64,
     /// End of the tail that was carried last, and how often it was.
@@ -90,6 +92,7 @@ impl Slot {
             dirty: false,
             flushing: false,
             queued: false,
+            in_ready: false,
             claimed: 0,
             carried: (end, 0),
             bypass: VecDeque::new(),

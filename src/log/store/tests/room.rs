@@ -29,6 +29,24 @@ fn what_was_let_in_is_appended_however_large_it_is() {
 }
 
 #[test]
+fn a_partition_stands_once_in_the_queue_of_the_drains() {
+    let machine = Machine::new(71);
+    let run = machine.start();
+    run.create(0);
+    let journal = run.store.journals().remove(0);
+    let ready = || journal.state.borrow().ready.len();
+    for _ in 0..3 {
+        journal.queue(0);
+        journal.unqueue(0); // a checkpoint drains it
+    }
+    journal.queue(0);
+    assert_eq!(ready(), 1);
+    machine.world.run_for(Duration::from_secs(30));
+    journal.queue(0);
+    assert_eq!(ready(), 1);
+}
+
+#[test]
 fn a_superblock_that_finds_no_space_takes_nothing_that_was_acked() {
     let machine = Machine::new(72);
     let run = machine.start();
