@@ -148,6 +148,14 @@ impl Directory {
         }
     }
 
+    /// What those are told who come when the log stops.
+    pub fn stopping_error(&self) -> StorageError {
+        StorageError::Offline {
+            dir: self.path.display().to_string(),
+            reason: "the log stops".into(),
+        }
+    }
+
     /// Keeps space for a segment that grows; false if there is none. A byte enters the journal only
     /// when its segment has a claim that covers it. So as long as others than segments (other
     /// programs, journals that grow, side files) take no more than `reserve` bytes between two

@@ -85,8 +85,11 @@ impl Journal {
                 if state.unnamed.done >= goal {
                     return Ok(());
                 }
-                if self.directory.is_offline() || state.stopped_drains {
+                if self.directory.is_offline() {
                     return Err(self.directory.offline_error());
+                }
+                if state.stopped_drains {
+                    return Err(self.directory.stopping_error());
                 }
             }
             wait.await;

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::harness::*;
-use crate::log::append::Origin;
-use crate::log::store::JournalSize;
+use crate::log::append::{Origin, StorageError};
+use crate::log::store::{FlushPolicy, JournalSize};
 use crate::wire::batch::BatchView;
 
 #[test]
@@ -65,4 +65,22 @@ fn a_superblock_that_finds_no_space_takes_nothing_that_was_acked() {
     for n in 0..4 {
         assert_eq!(run.values(n).len(), 1, "partition {n}");
     }
+}
+
+#[test]
+fn who_waits_for_a_table_while_the_log_stops_is_told_so() {
+    let mut machine = Machine::new(73);
+    machine.config.flush_policy = FlushPolicy::Interval;
+    let run = machine.start();
+    run.create(0);
+    let journal = run.store.journals().remove(0);
+    let store = run.store.clone();
+    let error = run.run(async move {
+        store.stop_clean().await.expect("a stop");
+        journal.until_named().await.expect_err("no table comes")
+    });
+    let StorageError::Offline { reason, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(reason, "the log stops");
 }
