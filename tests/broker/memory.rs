@@ -1,10 +1,10 @@
 //! What clients make the broker hold stays within `corelane.memory.bytes`.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corelane::base::error_code::ErrorCode;
 use corelane::wire::messages::{ProduceRequest, TopicProduceData};
@@ -172,6 +172,52 @@ fn a_request_that_does_not_go_on_gives_its_memory_to_those_who_wait() {
         assert_eq!(put(&mut client, "t", n % 2, &[&value]).0, 0);
     }
     drop(silent);
+}
+
+#[test]
+fn a_request_that_waits_for_memory_is_not_taken_for_one_that_does_not_go_on() {
+    let memory = (32 << 20).to_string();
+    let (_setup, broker) = started(&[
+        ("corelane.cores", "1"),
+        ("corelane.memory.bytes", &memory),
+        ("corelane.send.stall.ms", "1000"),
+    ]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 1, &[]);
+    let value = "x".repeat(900_000);
+    let records = batch(&[&value]);
+    let parts = [part(0, &records)];
+    let topics = [data("t", &parts)];
+    // more of them than there is memory for; all go on, as far as they are read
+    let mut slow: Vec<(Client, Vec<u8>, usize)> = (0..16)
+        .map(|_| {
+            let mut client = Client::connect(&broker.address());
+            client.socket.set_nonblocking(true).unwrap();
+            let (_, bytes) = client.encode(9, &patient(&topics));
+            (client, bytes, 0)
+        })
+        .collect();
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(3500) {
+        for (client, bytes, sent) in &mut slow {
+            let most = if *sent < 800_000 { 800_000 } else { *sent + 1 };
+            match client.socket.write(&bytes[*sent..most]) {
+                Ok(n) => *sent += n,
+                Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock, "closed by the broker"),
+            }
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    thread::scope(|scope| {
+        for (client, bytes, sent) in &mut slow {
+            scope.spawn(move || {
+                client.socket.set_nonblocking(false).unwrap();
+                client.socket.write_all(&bytes[*sent..]).unwrap();
+                let answer = client.next().expect("the connection stays open");
+                assert_eq!(outcomes(&answer, 9)[0].0, 0);
+            });
+        }
+    });
 }
 
 #[test]

@@ -83,9 +83,9 @@ impl Input {
         self.start == self.end
     }
 
-    /// Receives more, for a frame that needs `need` bytes in all; 0 at the end of the stream.
-    /// Under `pressure` no memory is held while nothing comes.
-    pub async fn fill(
+    /// Makes room for more of a frame that needs `need` bytes in all, which may have to wait for
+    /// others; how many to receive into it. Under `pressure` no memory is held while nothing comes.
+    pub async fn make_room(
         &mut self,
         transport: &Transport,
         need: usize,
@@ -107,17 +107,20 @@ impl Input {
         let earned = self.largest.clamp(LARGE_BYTES, TRUSTED_BYTES);
         let room = want.min(earned.max(GROWTH * have)).max(SMALL_BYTES);
         self.reserve(room, arena, budget).await;
-        let mut buf = self.buf.take().expect("reserve leaves a buffer");
-        let free = buf.capacity() - self.end;
+        let free = self.buf.as_ref().map_or(0, BufMut::capacity) - self.end;
         // Ends large frames where they end, so that the next one begins a buffer and nothing needs
         // to be moved; small ones come as many at a time as there are.
-        let len = match want.checked_sub(have) {
+        Ok(match want.checked_sub(have) {
             Some(rest) if want > LARGE_BYTES && rest > 0 => rest.min(free),
             _ => free,
-        };
+        })
+    }
+
+    /// Receives up to `len` bytes, for which there is room; 0 at the end of the stream.
+    pub async fn receive(&mut self, transport: &Transport, len: usize) -> io::Result<usize> {
+        let buf = self.buf.take().expect("who receives made room before");
         let (received, back) = transport.recv(buf, self.end, len).await;
-        buf = back;
-        self.buf = Some(buf);
+        self.buf = Some(back);
         let n = received?;
         self.end += n;
         Ok(n)

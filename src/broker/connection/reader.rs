@@ -188,10 +188,17 @@ async fn work(
                 input.trim();
                 connection.outbox.below(OPEN_ANSWERS, OPEN_BYTES).await;
                 let pressure = shard.under_pressure();
-                connection.receiving.set(input.holds());
-                let n = input
-                    .fill(&transport, need, pressure, arena, &shard.input)
+                let len = input
+                    .make_room(&transport, need, pressure, arena, &shard.input)
                     .await?;
+                if input.holds() {
+                    // only from now on is it the client that others wait for
+                    connection.last_active.set(shard.ring.now());
+                    connection.receiving.set(true);
+                }
+                let received = input.receive(&transport, len).await;
+                connection.receiving.set(false);
+                let n = received?;
                 if n == 0 {
                     // the client may only have ended its own side: it still gets its answers
                     return finish(connection).await;

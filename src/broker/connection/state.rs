@@ -37,7 +37,7 @@ pub struct Connection {
     pub(crate) gone: Cell<bool>,
     /// Place in the purgatory of the fetch that is being worked on.
     pub(crate) parked: Cell<Option<u32>>,
-    /// A large request is being received, in memory that others may wait for.
+    /// Bytes of a large request are waited for, in memory that others may wait for.
     pub(crate) receiving: Cell<bool>,
     /// A request other than Produce is being worked on.
     pub(crate) working: Cell<bool>,
