@@ -1,6 +1,7 @@
 //! The log: journals, group commit, segments, recovery.
 
 pub mod append;
+mod aside;
 pub mod cache;
 pub mod commit;
 pub mod dump;

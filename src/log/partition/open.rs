@@ -6,7 +6,8 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::base::ids::{Offset, Uuid};
+use crate::base::ids::Offset;
+use crate::log::aside::set_aside;
 use crate::log::epochs::LeaderEpochs;
 use crate::log::format::names::{self, Kind};
 use crate::log::format::partition_metadata;
@@ -181,13 +182,11 @@ fn clear_way(ring: &Ring, spec: &PartitionSpec) -> io::Result<()> {
     {
         return Ok(());
     }
-    let unique = Uuid::from_random(ring.random(), ring.random());
-    let to = spec
-        .dir
-        .with_file_name(names::stray_dir(&spec.topic, spec.key.partition, unique));
+    let (topic, partition) = (&spec.topic, spec.key.partition);
+    let to = set_aside(ring, &spec.dir, topic, partition, names::stray_dir)?;
     tracing::warn!(
         partition = %spec.key, from = %spec.dir.display(), to = %to.display(),
         "a new partition's directory held files that no journal knows: set aside"
     );
-    ring.rename(&spec.dir, &to)
+    Ok(())
 }

@@ -10,6 +10,7 @@ use super::settle::{Known, as_it_was_left, settle};
 use super::walk::walk;
 use crate::base::ids::{LeaderEpoch, PartitionKey, Uuid};
 use crate::base::limits::PAGE_BYTES;
+use crate::log::aside::{owner, set_aside};
 use crate::log::format::meta_properties::MetaProperties;
 use crate::log::format::{clean_shutdown, names};
 use crate::log::journal::properties::{
@@ -362,16 +363,12 @@ fn finish_deletion(
     topic: &str,
 ) -> Result<(), OpenError> {
     let from = dir.join(names::partition_dir(topic, key.partition));
-    let metadata = from.join(crate::log::format::partition_metadata::FILE_NAME);
-    let Ok(bytes) = ring.read(&metadata) else {
-        return Ok(());
-    };
-    if crate::log::format::partition_metadata::decode(&bytes) != Ok(key.topic) {
+    if owner(ring, &from) != Some(key.topic) {
         return Ok(());
     }
-    let unique = Uuid::from_random(ring.random(), ring.random());
-    let to = dir.join(names::deleted_dir(topic, key.partition, unique));
-    ring.rename(&from, &to).map_err(OpenError::io(from))
+    set_aside(ring, &from, topic, key.partition, names::deleted_dir)
+        .map(drop)
+        .map_err(OpenError::io(&from))
 }
 
 /// Replaces the base: with it the recovery is done.

@@ -9,7 +9,8 @@ use super::error::OpenError;
 use super::identity::wait_for_lock;
 use super::opened::OpenedPartition;
 use super::replay::Replaying;
-use crate::base::ids::{LeaderEpoch, Offset, PartitionKey, TopicId, Uuid};
+use crate::base::ids::{LeaderEpoch, Offset, PartitionKey};
+use crate::log::aside::{owner, set_aside};
 use crate::log::format::names::{self, Kind};
 use crate::log::format::partition_metadata;
 use crate::log::partition::SegmentFacts;
@@ -69,17 +70,16 @@ fn clear_name(
     if known.partitions.contains(&owner) {
         return Ok(());
     }
-    let unique = Uuid::from_random(ring.random(), ring.random());
-    let aside = match known.dropped.contains_key(&owner) {
-        true => names::deleted_dir(name, key.partition, unique),
-        false => names::stray_dir(name, key.partition, unique),
+    let named = match known.dropped.contains_key(&owner) {
+        true => names::deleted_dir,
+        false => names::stray_dir,
     };
+    let to = set_aside(ring, dir, name, key.partition, named).map_err(OpenError::io(dir))?;
     tracing::warn!(
-        partition = %key, of = %topic, dir = %dir.display(), aside,
+        partition = %key, of = %topic, from = %dir.display(), to = %to.display(),
         "its directory is a topic's that is gone: set aside"
     );
-    let to = dir.with_file_name(aside);
-    ring.rename(dir, &to).map_err(OpenError::io(dir))
+    Ok(())
 }
 
 /// After a clean stop everything is in the files, unless someone else wrote there since.
@@ -221,12 +221,6 @@ async fn write_files(
         }
     }
     Ok(None)
-}
-
-/// The topic that a partition's directory says it belongs to.
-pub(super) fn owner(ring: &Ring, dir: &Path) -> Option<TopicId> {
-    let bytes = ring.read(&dir.join(partition_metadata::FILE_NAME)).ok()?;
-    partition_metadata::decode(&bytes).ok()
 }
 
 fn open(ring: &Ring, path: &Path) -> Result<File, OpenError> {

@@ -3,8 +3,8 @@
 use super::error::OpenError;
 use super::opened::{Opened, OpenedPartition};
 use super::run::write_base;
-use super::settle::owner;
-use crate::base::ids::{PartitionKey, Uuid};
+use crate::base::ids::PartitionKey;
+use crate::log::aside;
 use crate::log::format::names;
 use crate::ring::Ring;
 
@@ -45,17 +45,16 @@ impl Opened {
 }
 
 fn set_aside(ring: &Ring, stray: &OpenedPartition) -> Result<(), OpenError> {
-    if owner(ring, &stray.dir) != Some(stray.key.topic) {
+    if aside::owner(ring, &stray.dir) != Some(stray.key.topic) {
         tracing::warn!(partition = %stray.key, "no topic has this partition, and its directory is gone");
         return Ok(());
     }
-    let unique = Uuid::from_random(ring.random(), ring.random());
-    let name = names::stray_dir(&stray.topic, stray.key.partition, unique);
-    let to = stray.dir.with_file_name(name);
+    let (topic, partition) = (&stray.topic, stray.key.partition);
+    let to = aside::set_aside(ring, &stray.dir, topic, partition, names::stray_dir)
+        .map_err(OpenError::io(&stray.dir))?;
     tracing::warn!(
         partition = %stray.key, from = %stray.dir.display(), to = %to.display(),
         "no topic has this partition: set aside"
     );
-    ring.rename(&stray.dir, &to)
-        .map_err(OpenError::io(&stray.dir))
+    Ok(())
 }

@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use super::error::OpenError;
-use super::settle::owner;
 use crate::base::ids::{Offset, TopicId};
+use crate::log::aside::owner;
 use crate::log::format::names::{self, Kind};
 use crate::log::partition::Recovering;
 use crate::log::segment::{BatchHeader, HEADER_BYTES, Place};

@@ -2,15 +2,17 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::base::config::{TimestampType, TopicConfig};
-use crate::base::ids::{LeaderEpoch, Offset, PartitionKey, Uuid};
+use crate::base::ids::{LeaderEpoch, Offset, PartitionId, PartitionKey};
 use crate::base::map::Map;
 use crate::log::append::{AppendError, Origin, StorageError};
+use crate::log::aside::{owner, set_aside};
 use crate::log::commit::space::SlotId;
-use crate::log::format::{names, partition_metadata};
+use crate::log::format::names;
 use crate::log::journal::entry::ItemKind;
 use crate::log::journal::superblock::JournalKind;
 use crate::log::journal::table::Record;
@@ -381,16 +383,24 @@ impl LogStore {
             .control_when_room(ItemKind::Drop, home.slot, Offset(0), b"")
             .await?;
         self.flushed(ticket).await?;
-        let unique = Uuid::from_random(self.ring.random(), self.ring.random());
-        let name = names::deleted_dir(home.partition.topic(), key.partition, unique);
-        let from = home.partition.dir();
-        let to = from.with_file_name(name);
         home.journal.forget(home.slot);
         home.journal.until_named().await?;
-        if let Err(source) = self.ring.rename(&from, &to) {
-            return Err(LogError::Io { path: from, source }.into());
+        let (from, topic) = (home.partition.dir(), home.partition.topic());
+        self.remove_directory(&home.journal, from, topic, key.partition)
+    }
+
+    /// The directory of a partition whose deletion is durable goes in the background.
+    fn remove_directory(
+        &self,
+        journal: &Journal,
+        from: PathBuf,
+        topic: &str,
+        partition: PartitionId,
+    ) -> Result<(), StoreError> {
+        match set_aside(&self.ring, &from, topic, partition, names::deleted_dir) {
+            Ok(to) => journal.doom(to),
+            Err(source) => return Err(LogError::Io { path: from, source }.into()),
         }
-        home.journal.doom(to);
         Ok(())
     }
 
@@ -411,18 +421,10 @@ impl LogStore {
         let from = self.directories[directory]
             .path()
             .join(names::partition_dir(&topic, key.partition));
-        let metadata = self.ring.read(&from.join(partition_metadata::FILE_NAME));
-        let owner = metadata.map(|bytes| partition_metadata::decode(&bytes));
-        if !matches!(owner, Ok(Ok(topic)) if topic == key.topic) {
+        if owner(&self.ring, &from) != Some(key.topic) {
             return Ok(()); // it is missing, or another's: that was the damage
         }
-        let unique = Uuid::from_random(self.ring.random(), self.ring.random());
-        let to = from.with_file_name(names::deleted_dir(&topic, key.partition, unique));
-        if let Err(source) = self.ring.rename(&from, &to) {
-            return Err(LogError::Io { path: from, source }.into());
-        }
-        journal.doom(to);
-        Ok(())
+        self.remove_directory(&journal, from, &topic, key.partition)
     }
 
     /// A partition of this shard that can be served.

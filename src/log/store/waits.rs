@@ -92,23 +92,13 @@ impl Journal {
         offset: Offset,
         data: &[u8],
     ) -> Result<Ticket, StorageError> {
-        loop {
-            let wait = self.progress.wait();
-            if self.directory.is_offline() {
-                return Err(self.directory.offline_error());
-            }
-            {
-                let mut state = self.state.borrow_mut();
-                if let Some(ticket) = self.control(&mut state, kind, slot, offset, data) {
-                    return Ok(ticket);
-                }
-                if state.slots[slot as usize].is_none() {
-                    return Err(StorageError::Deleted);
-                }
-            }
-            self.drain.notify_all();
-            wait.await;
-        }
+        self.when_room(
+            |state| match self.control(state, kind, slot, offset, data) {
+                None if state.slots[slot as usize].is_none() => Err(StorageError::Deleted),
+                put => Ok(put),
+            },
+        )
+        .await
     }
 
     /// Adds the deletion of a partition that is not open, as soon as there is room.
@@ -117,31 +107,40 @@ impl Journal {
         key: PartitionKey,
         generation: u32,
     ) -> Result<Ticket, StorageError> {
+        let item = Item {
+            kind: ItemKind::Drop,
+            key,
+            generation,
+            epoch: LeaderEpoch::NONE,
+            segment: Offset(0),
+            position: 0,
+            base_offset: Offset(0),
+            last_offset: Offset(0),
+            durable_position: 0,
+            len: 0,
+            crc: crc32c(b""),
+        };
+        self.when_room(|state| {
+            Ok(self.room(state, 0, 0).then(|| {
+                state.dropped.push((key, generation));
+                self.put_control(state, &item, b"")
+            }))
+        })
+        .await
+    }
+
+    /// Tries again whenever something was freed.
+    async fn when_room(
+        &self,
+        mut put: impl FnMut(&mut State) -> Result<Option<Ticket>, StorageError>,
+    ) -> Result<Ticket, StorageError> {
         loop {
             let wait = self.progress.wait();
             if self.directory.is_offline() {
                 return Err(self.directory.offline_error());
             }
-            {
-                let mut state = self.state.borrow_mut();
-                let state = &mut *state;
-                if self.room(state, 0, 0) {
-                    let item = Item {
-                        kind: ItemKind::Drop,
-                        key,
-                        generation,
-                        epoch: LeaderEpoch::NONE,
-                        segment: Offset(0),
-                        position: 0,
-                        base_offset: Offset(0),
-                        last_offset: Offset(0),
-                        durable_position: 0,
-                        len: 0,
-                        crc: crc32c(b""),
-                    };
-                    state.dropped.push((key, generation));
-                    return Ok(self.put_control(state, &item, b""));
-                }
+            if let Some(ticket) = put(&mut self.state.borrow_mut())? {
+                return Ok(ticket);
             }
             self.drain.notify_all();
             wait.await;
