@@ -12,6 +12,7 @@ use crate::broker::connection;
 use crate::broker::listener::Binding;
 use crate::broker::message::{ConnectionParcel, Message};
 use crate::broker::shard::Shard;
+use crate::broker::transport::is_of_the_peer;
 use crate::ring::sync::Event;
 use crate::ring::{Listener, Socket};
 
@@ -91,6 +92,8 @@ pub async fn run(shard: Rc<Shard>, binding: Binding, listener: Listener) {
         acceptors.slot(&shard.config.network).await;
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
+            // reset before it was taken in: others must not wait for that
+            Err(error) if is_of_the_peer(&error) => continue,
             Err(error) => {
                 if shard.complaints.allow(shard.ring.now()) {
                     tracing::warn!(%error, "cannot accept a connection");

@@ -92,3 +92,12 @@ impl Transport {
         }
     }
 }
+
+/// The client went away: nothing is wrong on this side.
+pub fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut};
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | TimedOut
+    )
+}

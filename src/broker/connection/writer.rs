@@ -13,7 +13,7 @@ use crate::broker::connection::{Connection, amend};
 use crate::broker::counters::Stage;
 use crate::broker::message::{Reply, Words};
 use crate::broker::shard::Shard;
-use crate::broker::transport::Transport;
+use crate::broker::transport::{Transport, is_of_the_peer};
 use crate::log::StorageError;
 use crate::log::Ticket;
 use crate::log::partition::Part;
@@ -265,13 +265,4 @@ async fn send_pieces(
         transport.send(chain).await?;
     }
     Ok(())
-}
-
-/// The client went away, nothing is wrong with the file.
-fn is_of_the_peer(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut};
-    matches!(
-        error.kind(),
-        BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | TimedOut
-    )
 }
