@@ -20,7 +20,7 @@ use crate::wire::batch::{
 /// First version of Produce whose batches may be compressed with zstd.
 const ZSTD_FROM: i16 = 7;
 /// First version of Produce that names topics by id.
-const IDS_FROM: i16 = 13;
+pub const IDS_FROM: i16 = 13;
 
 /// Checks that `records` are one good batch that a request of `version` may carry, and appends it.
 /// Waits only when the journal is full. Gives a ticket for the group in which it will be written

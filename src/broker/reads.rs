@@ -18,7 +18,7 @@ const ZSTD_FROM: i16 = 10;
 /// Records up to this size are copied into an answer.
 const INLINE_BYTES: usize = 1024;
 /// First version of Fetch that names topics by id.
-const IDS_FROM: i16 = 13;
+pub const IDS_FROM: i16 = 13;
 
 /// One partition of a fetch, from question to answer.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ use crate::broker::quota::Quotas;
 use crate::broker::reads::Item;
 use crate::broker::recycle::Pool;
 use crate::broker::serve;
-use crate::broker::session::SessionCache;
+use crate::broker::session::{Session, SessionCache};
 use crate::broker::stages::Stages;
 use crate::log::LogStore;
 use crate::log::partition::{Observer, Partition};
@@ -147,6 +147,22 @@ impl Shard {
     /// This machine's node id.
     pub fn node_id(&self) -> NodeId {
         self.config.node_id
+    }
+
+    /// Takes a fetch session out, if it is there and nobody works with it.
+    pub fn close_session(&self, id: i32) -> Option<Session> {
+        let session = self.sessions.borrow_mut().remove(id);
+        self.count_sessions();
+        session
+    }
+
+    /// Tells the counters how many fetch sessions there are.
+    pub fn count_sessions(&self) {
+        let sessions = self.sessions.borrow();
+        let counted = &self.counters.fetch_sessions;
+        counted.add((sessions.len() as u64).wrapping_sub(counted.read()));
+        let evicted = &self.counters.fetch_sessions_evicted;
+        evicted.add(sessions.evicted().wrapping_sub(evicted.read()));
     }
 
     /// The shard that owns a partition of a topic.

@@ -152,7 +152,7 @@ impl RequestContext<'_> {
                 &mut Writer::vec(&mut bytes),
             );
             let mut response = Response::from(Buf::from(bytes));
-            response.held = Some(held);
+            response.held.push(held);
             return response;
         }
         let mut buf = shard.ring.arena().alloc(size).await;
@@ -177,10 +177,8 @@ pub struct Response {
     pub(crate) record_bytes: usize,
     /// Memory of other shards that it is made of.
     pub(crate) lent: Vec<Lent>,
-    /// Memory that it is made of and that must not be used up by answers.
-    pub(crate) held: Option<Grant>,
-    /// Memory of its own that is counted apart.
-    pub(crate) own: Option<Grant>,
+    /// Memory that it is made of and that answers must not use up.
+    pub(crate) held: SmallVec<[Grant; 2]>,
 }
 
 impl From<Buf> for Response {

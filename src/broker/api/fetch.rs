@@ -11,7 +11,7 @@ use crate::broker::auth::{Operation, Resource};
 use crate::broker::connection::watch;
 use crate::broker::gather::{self, Limits};
 use crate::broker::lanes;
-use crate::broker::reads::{Found, Item};
+use crate::broker::reads::{Found, IDS_FROM, Item};
 use crate::broker::session::{Context, NamedTopic, Session, SessionTopic, SlotId, Wanted};
 use crate::broker::shard::Shard;
 use crate::log::partition::Part;
@@ -27,8 +27,6 @@ use crate::wire::records::Records;
 use crate::wire::write::Writer;
 use smallvec::SmallVec;
 
-/// First version that names topics by id.
-const IDS_FROM: i16 = 13;
 /// How long a fetch waits at least for others to let pages go, before it is answered without those.
 const HOLD_TIME: Duration = Duration::from_secs(1);
 /// Most that a partition takes in the envelope, without its records and its topic.
@@ -75,7 +73,7 @@ pub async fn handle(
         session: 0,
         committed: request.isolation_level == READ_COMMITTED,
     };
-    let (mut lent, mut held) = (Vec::new(), None);
+    let (mut lent, mut pages) = (Vec::new(), None);
     if let Context::Refused(code) = context {
         top.error = code;
     } else {
@@ -90,13 +88,13 @@ pub async fn handle(
         ctx.connection.parked.set(Some(parked.token()));
         lent = gather::gather(shard, &mut items, limits, &parked).await;
         ctx.connection.parked.set(None);
-        held = hold(shard, &mut items, limits).await;
+        pages = hold(shard, &mut items, limits).await;
         top.session = settle(shard, ctx, context, &mut items);
     }
     let mut response = respond(shard, ctx, &items, top).await;
     if let Ok(response) = &mut response {
         response.lent = lent;
-        response.held = held;
+        response.held.extend(pages);
     }
     items.clear();
     shard.items.give(items);
@@ -227,7 +225,7 @@ fn prepare(
                 let id = s.id();
                 drop(s);
                 drop(context);
-                forget(shard, id);
+                shard.close_session(id);
                 list.items.clear();
                 return Context::Refused(ErrorCode::FetchSessionIdNotFound);
             }
@@ -236,19 +234,13 @@ fn prepare(
             drop(s);
             if empty {
                 drop(context);
-                forget(shard, id);
+                shard.close_session(id);
                 return Context::Sessionless;
             }
         }
         Context::Refused(_) => {}
     }
     context
-}
-
-fn forget(shard: &Shard, session: i32) {
-    if shard.sessions.borrow_mut().remove(session).is_some() {
-        shard.counters.fetch_sessions.sub(1);
-    }
 }
 
 /// What a topic that the client names is here.
@@ -364,14 +356,13 @@ fn settle(
             if kept == 0 && !items.is_empty() {
                 return 0;
             }
-            let mut sessions = shard.sessions.borrow_mut();
             let now = shard.ring.now();
-            let made = sessions.create(kept, by_id, now, || shard.ring.random());
-            sync_counters(shard, &sessions);
+            let random = || shard.ring.random();
+            let made = shard.sessions.borrow_mut().create(kept, by_id, now, random);
+            shard.count_sessions();
             let Some(session) = made else {
                 return 0;
             };
-            drop(sessions);
             let mut s = session.borrow_mut();
             for item in items.iter_mut() {
                 let topic = item.topic.named();
@@ -385,7 +376,7 @@ fn settle(
             drop(s);
             if too_large {
                 drop(session);
-                forget(shard, id);
+                shard.close_session(id);
                 return 0;
             }
             ctx.connection.session.set(id);
@@ -408,13 +399,6 @@ fn settle(
             session.id()
         }
     }
-}
-
-fn sync_counters(shard: &Shard, sessions: &crate::broker::session::SessionCache) {
-    let counted = &shard.counters.fetch_sessions;
-    counted.add((sessions.len() as u64).wrapping_sub(counted.read()));
-    let evicted = &shard.counters.fetch_sessions_evicted;
-    evicted.add(sessions.evicted().wrapping_sub(evicted.read()));
 }
 
 async fn respond(
@@ -454,7 +438,7 @@ async fn respond(
         record_bytes,
         ..Response::default()
     };
-    response.own = own;
+    response.held.extend(own);
     let mut from = 0;
     let with_records = items.iter().filter(|i| i.included && !i.found.is_inline());
     for (at, item) in holes.iter().zip(with_records.filter(|i| i.found.bytes > 0)) {

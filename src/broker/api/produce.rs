@@ -7,7 +7,7 @@ use crate::base::error_code::ErrorCode;
 use crate::base::ids::{NodeId, PartitionId, PartitionKey, ShardId};
 use crate::broker::api::create_topics::bounded_partitions;
 use crate::broker::api::{CloseReason, RequestContext};
-use crate::broker::append;
+use crate::broker::append::{self, IDS_FROM};
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::connection::amend;
 use crate::broker::connection::outbox::{Answer, Durability, Place};
@@ -22,9 +22,6 @@ use crate::wire::messages::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceRequest, TopicProduceData,
 };
 use crate::wire::write::Writer;
-
-/// First version that names topics by id.
-const IDS_FROM: i16 = 13;
 
 /// Where a batch is to go.
 enum Target {

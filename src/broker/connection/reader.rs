@@ -66,10 +66,7 @@ async fn close(shard: &Rc<Shard>, connection: &Rc<Connection>) {
     if let Some(writer) = connection.writer.borrow_mut().take() {
         writer.detach();
     }
-    let session = connection.session.get();
-    if session != 0 && shard.sessions.borrow_mut().remove(session).is_some() {
-        shard.counters.fetch_sessions.sub(1);
-    }
+    shard.close_session(connection.session.get());
     connection.transport.borrow_mut().take();
     let gone = Message::ConnectionClosed(connection.peer.ip());
     if shard.id == ShardId(0) {
@@ -89,10 +86,7 @@ async fn hand_off(shard: &Rc<Shard>, connection: &Rc<Connection>, to: ShardId, u
     let Some(transport) = connection.transport.borrow_mut().take() else {
         return;
     };
-    let session = shard.sessions.borrow_mut().remove(connection.session.get());
-    if session.is_some() {
-        shard.counters.fetch_sessions.sub(1);
-    }
+    let session = shard.close_session(connection.session.get());
     match transport.into_parcel() {
         Ok(socket) => {
             shard.counters.handed_off.add(1);

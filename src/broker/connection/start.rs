@@ -34,7 +34,7 @@ pub fn adopt(shard: &Rc<Shard>, parcel: ConnectionParcel) {
         let id = session.id();
         if shard.sessions.borrow_mut().adopt(*session) {
             connection.session.set(id);
-            shard.counters.fetch_sessions.add(1);
+            shard.count_sessions();
         }
     }
     let task = reader::serve(shard.clone(), Rc::new(connection), parcel.unread);
