@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use corelane::wire::messages::*;
@@ -410,4 +411,38 @@ fn a_client_that_goes_while_its_fetch_waits_frees_its_place_at_once() {
         let (_, bytes) = next.encode(3, &ApiVersionsRequest::default());
         next.socket.write_all(&bytes).is_ok() && next.next().is_some()
     });
+}
+
+/// Makes the end of a socket a reset at once.
+#[allow(unsafe_code)]
+fn reset(socket: TcpStream) {
+    let at_once = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    // SAFETY: the option's value is one of its type, and lives through the call.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const at_once).cast(),
+            size_of_val(&at_once) as libc::socklen_t,
+        )
+    };
+    assert_eq!(set, 0);
+}
+
+#[test]
+fn clients_that_reset_before_they_are_taken_in_hold_up_nobody() {
+    let (_setup, broker) = started(&[]);
+    let began = Instant::now();
+    for _ in 0..1000 {
+        reset(TcpStream::connect(broker.address()).unwrap());
+    }
+    let mut client = Client::connect(&broker.address());
+    client.send(3, &ApiVersionsRequest::default());
+    assert!(client.next().is_some());
+    // a pause of a tenth of a second for each would be 100 of them
+    assert!(began.elapsed() < Duration::from_secs(30));
 }
