@@ -126,6 +126,15 @@ fn readers_that_stall_and_producers_that_pipeline_stay_within_the_memory() {
     }
 }
 
+fn large_batches_go_through(address: &str) {
+    let mut client = Client::connect(address);
+    client.create("t", 2, &[]);
+    let value = "x".repeat(900_000);
+    for n in 0..6 {
+        assert_eq!(put(&mut client, "t", n % 2, &[&value]).0, 0);
+    }
+}
+
 #[test]
 fn a_length_alone_holds_no_memory_that_others_need() {
     let memory = (32 << 20).to_string();
@@ -138,12 +147,7 @@ fn a_length_alone_holds_no_memory_that_others_need() {
             socket
         })
         .collect();
-    let mut client = Client::connect(&broker.address());
-    client.create("t", 2, &[]);
-    let value = "x".repeat(900_000);
-    for n in 0..6 {
-        assert_eq!(put(&mut client, "t", n % 2, &[&value]).0, 0);
-    }
+    large_batches_go_through(&broker.address());
     drop(silent);
 }
 
@@ -165,12 +169,7 @@ fn a_request_that_does_not_go_on_gives_its_memory_to_those_who_wait() {
             socket
         })
         .collect();
-    let mut client = Client::connect(&broker.address());
-    client.create("t", 2, &[]);
-    let value = "x".repeat(900_000);
-    for n in 0..6 {
-        assert_eq!(put(&mut client, "t", n % 2, &[&value]).0, 0);
-    }
+    large_batches_go_through(&broker.address());
     drop(silent);
 }
 

@@ -15,9 +15,9 @@ fn ring_path(run: &Run) -> std::path::PathBuf {
     Path::new("/data").join(&ring.name)
 }
 
-#[test]
-fn rot_of_durable_entries_takes_their_partitions_offline_and_is_named() {
-    let machine = Machine::new(21);
+/// A machine whose broker was killed after 20 commits, and whose ring rots at this byte since.
+fn rotten(seed: u64, at: u64) -> Machine {
+    let machine = Machine::new(seed);
     let run = machine.start();
     run.create(0);
     for n in 0..20u8 {
@@ -25,8 +25,14 @@ fn rot_of_durable_entries_takes_their_partitions_offline_and_is_named() {
     }
     let path = ring_path(&run);
     machine.world.kill(run.process);
+    machine.world.rot(machine.id, &path, at, 3);
+    machine
+}
+
+#[test]
+fn rot_of_durable_entries_takes_their_partitions_offline_and_is_named() {
     // two superblocks, OPEN with ADOPT, then one page for each append: byte 40 is in a header
-    machine.world.rot(machine.id, &path, 10 * 4096 + 40, 3);
+    let machine = rotten(21, 10 * 4096 + 40);
     for _ in 0..2 {
         let run = machine.start();
         assert!(run.store.partition(&key(0)).is_none());
@@ -65,16 +71,8 @@ fn rot_in_one_batch_takes_only_its_partition_offline() {
 
 #[test]
 fn a_torn_tail_is_dropped() {
-    let machine = Machine::new(23);
-    let run = machine.start();
-    run.create(0);
-    for n in 0..20u8 {
-        run.produce(0, &[n; 700]);
-    }
-    let path = ring_path(&run);
-    machine.world.kill(run.process);
     // the newest entry has nobody who knows that it was durable
-    machine.world.rot(machine.id, &path, 22 * 4096 + 400, 3);
+    let machine = rotten(23, 22 * 4096 + 400);
     let run = machine.start();
     assert_eq!(run.values(0).len(), 19);
     assert_eq!(run.produce(0, b"goes on").base_offset, Offset(19));
@@ -266,15 +264,7 @@ fn a_deleted_partition_leaves_the_disk() {
 fn the_evidence_of_a_damaged_journal_survives_starts_that_are_cut() {
     for calls in 0..60 {
         for power in [false, true] {
-            let machine = Machine::new(32);
-            let run = machine.start();
-            run.create(0);
-            for n in 0..20u8 {
-                run.produce(0, &[n; 700]);
-            }
-            let path = ring_path(&run);
-            machine.world.kill(run.process);
-            machine.world.rot(machine.id, &path, 10 * 4096 + 40, 3);
+            let machine = rotten(32, 10 * 4096 + 40);
             let process = machine.world.process(machine.id);
             machine.world.die_at_call(process, calls, power);
             let _ = machine.start_in(process);
@@ -292,15 +282,7 @@ fn the_evidence_of_a_damaged_journal_survives_starts_that_are_cut() {
 
 #[test]
 fn a_damaged_partition_that_is_deleted_does_not_come_back() {
-    let machine = Machine::new(33);
-    let run = machine.start();
-    run.create(0);
-    for n in 0..20u8 {
-        run.produce(0, &[n; 700]);
-    }
-    let path = ring_path(&run);
-    machine.world.kill(run.process);
-    machine.world.rot(machine.id, &path, 10 * 4096 + 40, 3);
+    let machine = rotten(33, 10 * 4096 + 40);
     let run = machine.start();
     assert!(run.store.damage(&key(0)).is_some());
     let store = run.store.clone();
