@@ -22,6 +22,8 @@ const IN_FLIGHT: usize = 200;
 /// What a producer sends between two pauses: with them some thousand records a second.
 const BURST: usize = 16;
 const PAUSE: Duration = Duration::from_millis(8);
+/// After so long a client gives a request up, closes its connection and sends it again on another.
+pub const REQUEST_LIMIT: Duration = Duration::from_secs(2);
 /// One whole reading of the logs.
 const READ_LIMIT: Duration = Duration::from_secs(60);
 
@@ -97,6 +99,7 @@ fn config(bootstrap: &str) -> ClientConfig {
         .set("bootstrap.servers", bootstrap)
         .set("reconnect.backoff.ms", "20")
         .set("reconnect.backoff.max.ms", "100")
+        .set("socket.timeout.ms", REQUEST_LIMIT.as_millis().to_string())
         .set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg);
     config
 }

@@ -1,97 +1,38 @@
 //! The built broker under load, killed with SIGKILL at random moments and started again, often
-//! also killed while it recovers. After each start every record that was acknowledged is there,
-//! once and in order, and nothing that a consumer saw is changed or gone.
+//! also killed while it recovers, or stopped with SIGSTOP before. After each start every record
+//! that was acknowledged is there, once and in order, and nothing that a consumer saw is changed
+//! or gone. librdkafka and, where it is installed, Kafka's own producer send.
 //!
-//! `CORELANE_CRASH_ROUNDS` (50 kills) and `CORELANE_CRASH_SEED` set length and plan.
+//! `CORELANE_CRASH_ROUNDS` (50 kills of a broker at work) and `CORELANE_CRASH_SEED` set length and
+//! plan. Every fifty rounds the topics are judged as a whole, deleted and made anew, so that a long
+//! run needs no more memory and disk than a short one.
 //! `CORELANE_TEST_BROKER=kafka` puts Apache Kafka in the broker's place.
 
 mod history;
+mod java;
 mod load;
 mod random;
+mod stretch;
+mod strike;
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use libtest_mimic::{Arguments, Failed, Trial};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use history::{History, Promise};
 use random::Random;
-use support::broker::{Broker, Setup};
-use support::wait::{self, pause};
+use stretch::{Stretch, no_partition_is_left};
+use strike::Tally;
+use support::broker::Setup;
+use support::wait;
 
-/// From a start until every producer and the watcher get on.
-const PROGRESS_LIMIT: Duration = Duration::from_secs(60);
-/// How much of a log each round reads again, besides what is new. The last round reads all.
-const AGAIN: usize = 500;
+/// Rounds on one set of topics: what is kept of their records, here and on the disk, is bounded.
+const ROUNDS_OF_A_STRETCH: u64 = 50;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
-}
-
-/// Starts the broker on one core or two: a restart may find another number than the run before.
-fn start(setup: &mut Setup, random: &mut Random) -> Result<Broker> {
-    let cores = if random.below(2) == 0 { "1" } else { "2" };
-    setup.set("corelane.cores", cores);
-    // one start in three is killed while it recovers
-    if random.below(3) == 0 {
-        let broker = setup.spawn()?;
-        pause(Duration::from_millis(random.below(120)));
-        broker.kill()?;
-    }
-    setup.start()
-}
-
-fn create_topics(bootstrap: &str, histories: &[Arc<History>]) -> Result<()> {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .create()?;
-    let mut topics: Vec<(&str, i32)> = Vec::new();
-    for history in histories {
-        match topics.last_mut() {
-            Some((name, partitions)) if *name == history.topic => *partitions += 1,
-            _ => topics.push((&history.topic, 1)),
-        }
-    }
-    for (name, partitions) in topics {
-        let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-        let outcome = pollster::block_on(admin.create_topics([&new], &AdminOptions::new()))?;
-        for result in outcome {
-            result.map_err(|(name, code)| anyhow::anyhow!("{name} was not created: {code}"))?;
-        }
-    }
-    Ok(())
-}
-
-/// Waits until every partition has acknowledged something new and the watcher has seen it.
-fn progress(histories: &[Arc<History>], broker: &mut Broker) -> Result<()> {
-    let before: Vec<usize> = histories.iter().map(|h| h.acked_count()).collect();
-    let seen: Vec<i64> = histories.iter().map(|h| h.seen_end()).collect();
-    wait::until(
-        PROGRESS_LIMIT,
-        "every client to get on after a start",
-        || {
-            anyhow::ensure!(broker.runs(), "the broker ended by itself");
-            let acked = histories
-                .iter()
-                .zip(&before)
-                .all(|(h, b)| h.acked_count() > *b);
-            let watched = histories.iter().zip(&seen).all(|(h, s)| h.seen_end() > *s);
-            if acked && watched {
-                return Ok(Some(()));
-            }
-            for history in histories {
-                history.snapshot()?; // a broken promise ends the wait
-            }
-            Ok(None)
-        },
-    )
 }
 
 fn killed_under_load(policy: &str, rounds: u64, seed: u64) -> Result<()> {
@@ -109,55 +50,39 @@ fn killed_under_load(policy: &str, rounds: u64, seed: u64) -> Result<()> {
 }
 
 fn rounds_on(setup: &mut Setup, rounds: u64, random: &mut Random) -> Result<()> {
-    let bootstrap = setup.address().to_string();
-    let topic = |name: &str, partitions: i32, promise: Promise| -> Vec<Arc<History>> {
-        (0..partitions)
-            .map(|partition| Arc::new(History::new(name, partition, promise)))
-            .collect()
-    };
-    let idempotent = topic("idempotent", 4, Promise::EachOnce);
-    let plain = topic("plain", 2, Promise::AtMostOnce);
-    let written = topic("acks-one", 2, Promise::AtMostOnce);
-    let all = [&idempotent[..], &plain, &written].concat();
-    let mut logs = vec![Vec::new(); all.len()];
-
     setup.set("corelane.cores", "2");
     let mut broker = setup.start()?;
-    create_topics(&bootstrap, &all)?;
-    let mut running = vec![
-        load::producer(&bootstrap, idempotent, "all", random.split())?,
-        load::producer(&bootstrap, plain, "all", random.split())?,
-        load::producer(&bootstrap, written, "1", random.split())?,
-        load::watcher(&bootstrap, all.clone())?,
-    ];
-    let mut judge = |broker: &mut Broker, round: u64, again: usize| -> Result<usize> {
-        let context = || format!("round {round}; {}", broker.log_tail());
-        let before = all.iter().map(|h| h.snapshot()).collect::<Result<Vec<_>>>();
-        let before = before.with_context(context)?;
-        load::read(&bootstrap, &all, &mut logs, again).with_context(context)?;
-        for ((history, log), before) in all.iter().zip(&logs).zip(&before) {
-            history.judge(log, before).with_context(context)?;
+    let mut tally = Tally::default();
+    let (mut done, mut records) = (0, 0);
+    while done < rounds {
+        let mut stretch = Stretch::begin(setup, &mut broker, done, random)?;
+        let upto = rounds.min(done + ROUNDS_OF_A_STRETCH);
+        for round in done + 1..=upto {
+            stretch.progress(&mut broker, round)?;
+            strike::strike(broker, random, &mut tally)?;
+            broker = strike::start(setup, random, &mut tally)?;
+            let judged = stretch.judge(&mut broker, round)?;
+            if round % 10 == 0 || round == rounds {
+                println!(
+                    "  kill {round}/{rounds}: {} records in order",
+                    records + judged
+                );
+            }
         }
-        Ok(logs.iter().map(Vec::len).sum())
-    };
-    for round in 1..=rounds {
-        progress(&all, &mut broker)
-            .with_context(|| format!("round {round}; {}", broker.log_tail()))?;
-        pause(Duration::from_millis(random.below(500)));
-        broker.kill()?;
-        broker = start(setup, random)?;
-        let records = judge(&mut broker, round, AGAIN)?;
-        if round % 5 == 0 {
-            println!("  kill {round}/{rounds}: {records} records in order");
+        done = upto;
+        stretch.progress(&mut broker, done)?;
+        stretch.stop_clients();
+        records += stretch.judge_all(&mut broker, done)?;
+        if done == rounds {
+            broker.stop()?;
+            broker = setup.start()?;
+            let again = stretch.judge_all(&mut broker, done)?;
+            println!("  {again} records read again after a clean stop");
         }
+        stretch.delete_topics()?;
+        no_partition_is_left(setup)?;
     }
-    progress(&all, &mut broker)?;
-    running.clear();
-    judge(&mut broker, rounds, usize::MAX >> 1)?;
-    broker.stop()?;
-    let mut broker = setup.start()?;
-    let records = judge(&mut broker, rounds, usize::MAX >> 1)?;
-    println!("  {records} records read again after a clean stop");
+    println!("  {records} records judged; {tally:?}");
     broker.stop()
 }
 
@@ -169,13 +94,20 @@ fn main() -> ExitCode {
     // an ack of policy `interval` survives a killed process too
     let of_interval = rounds / 4;
     let trials = [("group", rounds - of_interval), ("interval", of_interval)];
-    let trials = trials.into_iter().map(|(policy, rounds)| {
-        Trial::test(
-            format!("acked_records_survive_sigkill::{policy}"),
-            move || {
+    let mut trials: Vec<Trial> = trials
+        .into_iter()
+        .map(|(policy, rounds)| {
+            let name = format!("acked_records_survive_sigkill::{policy}");
+            Trial::test(name, move || {
                 killed_under_load(policy, rounds, seed).map_err(|e| Failed::from(format!("{e:#}")))
-            },
-        )
-    });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+            })
+        })
+        .collect();
+    if let Some(reason) = java::missing() {
+        let name = "acked_records_survive_sigkill::of_the_java_producer";
+        trials.push(Trial::ignorable_test(name, move || {
+            Ok(Completion::ignored_with(reason))
+        }));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -203,6 +203,20 @@ impl Broker {
         Ok(())
     }
 
+    /// Stops it with SIGSTOP: it keeps what it has, sockets too, and does nothing.
+    pub fn freeze(&self) -> Result<()> {
+        Ok(kill(self.pid(), Signal::SIGSTOP)?)
+    }
+
+    /// Lets it go on after [`Broker::freeze`].
+    pub fn thaw(&self) -> Result<()> {
+        Ok(kill(self.pid(), Signal::SIGCONT)?)
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.process.0.id() as i32)
+    }
+
     /// Ends it with SIGTERM; how it ended, and its last lines.
     pub fn terminate(mut self) -> Result<(ExitStatus, String)> {
         let status = self.wait_after_sigterm()?;
@@ -210,7 +224,7 @@ impl Broker {
     }
 
     fn wait_after_sigterm(&mut self) -> Result<ExitStatus> {
-        kill(Pid::from_raw(self.process.0.id() as i32), Signal::SIGTERM)?;
+        kill(self.pid(), Signal::SIGTERM)?;
         let status = reap(&mut self.process.0, STOP_LIMIT, "the broker after SIGTERM");
         status.with_context(|| self.log_tail())
     }
