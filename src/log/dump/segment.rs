@@ -2,59 +2,31 @@
 
 use crate::log::dump::{DumpError, Line, Value, Walk};
 use crate::log::journal::scan::RingSource;
-use crate::wire::batch::{BatchError, BatchView, records};
+use crate::log::segment::scan::{BatchFault, SegmentScan, only_zeros};
+use crate::wire::batch::{BatchView, records};
 use crate::wire::compress::{Codec, decompress};
 
-/// Read at once; a larger batch is read by itself.
-const WINDOW_BYTES: usize = 1 << 20;
-/// No batch is larger: Kafka's largest segments are.
-const BATCH_BYTES_MAX: usize = 1 << 31;
 /// What the records of one batch may inflate to.
 const INFLATED_BYTES_MAX: usize = 1 << 30;
 
 pub(super) fn walk<S: RingSource + ?Sized>(walk: &mut Walk<'_, S>) -> Result<(), DumpError> {
-    let mut window = Vec::new();
-    let mut window_at = 0u64;
-    let mut at = 0u64;
+    let source = walk.source;
+    let mut scan = SegmentScan::new(source, 0, walk.len);
     let mut last = None;
-    while at < walk.len {
-        let skip = (at - window_at) as usize;
-        let error = match BatchView::parse(window.get(skip..).unwrap_or(&[])) {
-            Ok(batch) => {
-                let line = line(at, &batch, last);
-                walk.put(line)?;
+    loop {
+        match scan.next_batch() {
+            Ok(None) => return Ok(()),
+            Ok(Some((at, batch))) => {
+                walk.put(line(at, &batch, last))?;
                 if walk.options.records {
                     show_records(walk, &batch)?;
                 }
                 last = Some(batch.last_offset().0);
-                at += batch.total_len() as u64;
-                continue;
             }
-            Err(error) => error,
-        };
-        let needed = match error {
-            BatchError::Truncated { needed, .. } if needed <= BATCH_BYTES_MAX => needed,
-            error => return trouble(walk, at, &error.to_string()),
-        };
-        let here = window.len().saturating_sub(skip);
-        if at + here as u64 >= walk.len {
-            let left = walk.len - at;
-            return trouble(
-                walk,
-                at,
-                &format!("{needed} bytes are needed, {left} are left"),
-            );
-        }
-        let want = (walk.len - at).min(needed.max(WINDOW_BYTES) as u64) as usize;
-        window.resize(want, 0);
-        let got = walk.read(at, &mut window)?;
-        window.truncate(got);
-        window_at = at;
-        if got <= here {
-            return trouble(walk, at, "the file ends before its length");
+            Err(BatchFault::Read(error)) => return Err(DumpError::Read(error)),
+            Err(fault) => return trouble(walk, scan.position(), &fault.to_string()),
         }
     }
-    Ok(())
 }
 
 /// A last line about bytes that are no batch.
@@ -64,24 +36,11 @@ fn trouble<S: RingSource + ?Sized>(
     problem: &str,
 ) -> Result<(), DumpError> {
     let line = Line::new("end").with("position", at);
-    let zeros = only_zeros(walk, at)?;
+    let zeros = only_zeros(walk.source, at, walk.len).map_err(DumpError::Read)?;
     walk.put(match zeros {
         true => line.with("zeros", walk.len - at),
         false => line.wrong(problem),
     })
-}
-
-fn only_zeros<S: RingSource + ?Sized>(walk: &Walk<'_, S>, mut at: u64) -> Result<bool, DumpError> {
-    let mut buf = vec![0; WINDOW_BYTES];
-    while at < walk.len {
-        let want = (walk.len - at).min(WINDOW_BYTES as u64) as usize;
-        let got = walk.read(at, &mut buf[..want])?;
-        if got == 0 || buf[..got].iter().any(|b| *b != 0) {
-            return Ok(got == 0);
-        }
-        at += got as u64;
-    }
-    Ok(true)
 }
 
 fn line(at: u64, batch: &BatchView<'_>, last: Option<i64>) -> Line {

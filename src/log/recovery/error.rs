@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::journals::Fault;
+
 /// What the operator must set right before the broker starts.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -48,14 +50,6 @@ pub enum OpenError {
         /// The file that is not there.
         missing: &'static str,
     },
-    /// A file that cannot be right.
-    #[error("{path}: {what}")]
-    Broken {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
     /// It is not there and cannot be made.
     #[error("the log directory {dir} cannot be made: {source}; set log.dirs (--data) to another")]
     Make {
@@ -72,6 +66,9 @@ pub enum OpenError {
         /// What it said.
         source: io::Error,
     },
+    /// The directory of the metadata.
+    #[error("{0}: the first of log.dirs holds the metadata, without which nothing is served")]
+    First(Fault),
     /// None is left.
     #[error("every log directory is offline; the first: {0}")]
     AllOffline(String),

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::OpenError;
-use crate::base::ids::{NodeId, Uuid};
+use super::journals::Fault;
+use crate::base::ids::Uuid;
 use crate::log::format::meta_properties::{self, MetaProperties};
 use crate::log::format::names;
 use crate::log::journal::properties::{DirectoryProperties, FILE_NAME, META_ASIDE};
@@ -15,18 +16,53 @@ use crate::ring::Ring;
 use crate::ring::driver::{Descriptor, DirEntry, OpenOptions};
 
 /// Kafka's lock file.
-const LOCK_FILE: &str = ".lock";
+pub(crate) const LOCK_FILE: &str = ".lock";
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// What a directory says about itself.
-pub(super) struct Identity {
-    pub path: PathBuf,
-    pub cluster_id: Option<String>,
-    pub directory_id: Uuid,
+pub(crate) struct Identity {
+    pub(crate) path: PathBuf,
+    pub(crate) cluster_id: Option<String>,
+    pub(crate) directory_id: Uuid,
     /// `None`: it is new, or freshly formatted.
-    pub properties: Option<DirectoryProperties>,
-    pub entries: Vec<DirEntry>,
-    pub lock: Descriptor,
+    pub(crate) properties: Option<DirectoryProperties>,
+    pub(crate) entries: Vec<DirEntry>,
+    /// `None` where the disk did not let it be taken.
+    pub(crate) lock: Option<Descriptor>,
+    /// Why nothing of that is known: the directory is offline then.
+    pub(crate) fault: Option<Fault>,
+}
+
+impl Identity {
+    /// The journals that the directory lists.
+    pub(crate) fn journals(&self) -> Vec<Uuid> {
+        let listed = self.properties.as_ref().map(|p| p.journals.clone());
+        listed.unwrap_or_default()
+    }
+}
+
+/// The files that tell whose a directory is, each as it is.
+pub(crate) struct Ids {
+    pub(crate) meta: Result<Option<MetaProperties>, Fault>,
+    pub(crate) properties: Result<Option<DirectoryProperties>, Fault>,
+}
+
+/// Reads them.
+pub(crate) fn read_ids(ring: &Ring, dir: &Path) -> Ids {
+    Ids {
+        meta: read_meta(ring, dir),
+        properties: read_properties(ring, dir),
+    }
+}
+
+fn read_properties(ring: &Ring, dir: &Path) -> Result<Option<DirectoryProperties>, Fault> {
+    let path = dir.join(FILE_NAME);
+    if !ring.exists(&path) {
+        return Ok(None);
+    }
+    let bytes = ring.read(&path).map_err(|error| Fault::new(&path, error))?;
+    let decoded = DirectoryProperties::decode(&bytes);
+    decoded.map(Some).map_err(|error| Fault::new(&path, error))
 }
 
 /// Kafka's lock of the whole directory.
@@ -105,29 +141,58 @@ async fn make_durable(ring: &Ring, path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Locks a directory and reads its ids.
+/// Locks a directory and reads its ids. Where they cannot be read, the directory is offline, and the
+/// others serve; where they are another's, the operator must look before anything starts.
 pub(super) async fn identify(
     ring: &Ring,
     path: &Path,
     config: &LogConfig,
 ) -> Result<Identity, OpenError> {
     make_durable(ring, path).await?;
-    let lock = lock_directory(ring, &path.join(LOCK_FILE), config).await?;
-    let entries = ring.read_dir(path).map_err(OpenError::io(path))?;
-    let meta = read_meta(ring, path, config.node_id)?;
-    let file = path.join(FILE_NAME);
-    let properties = match ring.exists(&file) {
-        true => {
-            let bytes = ring.read(&file).map_err(OpenError::io(&file))?;
-            let decoded = DirectoryProperties::decode(&bytes);
-            Some(decoded.map_err(|error| OpenError::Broken {
-                path: file,
-                what: error.to_string(),
-            })?)
-        }
-        false => None,
+    let mut identity = Identity {
+        path: path.to_path_buf(),
+        directory_id: Uuid::default(),
+        cluster_id: None,
+        properties: None,
+        entries: Vec::new(),
+        lock: None,
+        fault: None,
     };
-    let holds_partitions = entries
+    let locked = lock_directory(ring, &path.join(LOCK_FILE), config).await;
+    let entries = match locked {
+        Ok(lock) => {
+            identity.lock = Some(lock);
+            ring.read_dir(path).map_err(OpenError::io(path))
+        }
+        Err(error) => Err(error),
+    };
+    match entries {
+        Ok(entries) => identity.entries = entries,
+        Err(OpenError::Io { path, source }) => {
+            identity.fault = Some(Fault::new(&path, source));
+            return Ok(identity);
+        }
+        Err(error) => return Err(error),
+    }
+    let ids = read_ids(ring, path);
+    let (meta, properties) = match (ids.meta, ids.properties) {
+        (Ok(meta), Ok(properties)) => (meta, properties),
+        (Err(fault), _) | (_, Err(fault)) => {
+            identity.fault = Some(fault);
+            return Ok(identity);
+        }
+    };
+    if let Some(meta) = &meta
+        && meta.node_id != config.node_id
+    {
+        return Err(OpenError::WrongNode {
+            dir: path.to_path_buf(),
+            expected: config.node_id.0,
+            found: meta.node_id.0,
+        });
+    }
+    let holds_partitions = identity
+        .entries
         .iter()
         .any(|entry| entry.is_dir && names::parse_partition_dir(&entry.name).is_some());
     let foreign = |missing| OpenError::Foreign {
@@ -141,54 +206,46 @@ pub(super) async fn identify(
         (Some(_), None) if holds_partitions => return Err(foreign(FILE_NAME)),
         (None, Some(_)) => return Err(foreign(meta_properties::FILE_NAME)),
         (Some(meta), Some(ours)) if meta.directory_id != ours.directory => {
-            return Err(OpenError::Broken {
-                path: path.join(meta_properties::FILE_NAME),
-                what: format!(
-                    "directory.id={} is not the {} of {FILE_NAME}",
-                    meta.directory_id, ours.directory
-                ),
-            });
+            identity.fault = Some(other_directory(path, meta, ours));
+            return Ok(identity);
         }
         _ => {}
     }
-    Ok(Identity {
-        path: path.to_path_buf(),
-        directory_id: match &meta {
-            Some(meta) => meta.directory_id,
-            None => Uuid::from_random(ring.random(), ring.random()),
-        },
-        cluster_id: meta.map(|meta| meta.cluster_id),
-        properties,
-        entries,
-        lock,
-    })
+    identity.directory_id = match &meta {
+        Some(meta) => meta.directory_id,
+        None => Uuid::from_random(ring.random(), ring.random()),
+    };
+    identity.cluster_id = meta.map(|meta| meta.cluster_id);
+    identity.properties = properties;
+    Ok(identity)
+}
+
+/// The two files that name a directory disagree.
+pub(crate) fn other_directory(
+    dir: &Path,
+    meta: &MetaProperties,
+    ours: &DirectoryProperties,
+) -> Fault {
+    let (found, listed) = (meta.directory_id, ours.directory);
+    Fault::new(
+        &dir.join(meta_properties::FILE_NAME),
+        format!("directory.id={found} is not the {listed} of {FILE_NAME}"),
+    )
 }
 
 /// The ids, under the file's own name or the one it has while a broker runs.
-fn read_meta(ring: &Ring, dir: &Path, node: NodeId) -> Result<Option<MetaProperties>, OpenError> {
+fn read_meta(ring: &Ring, dir: &Path) -> Result<Option<MetaProperties>, Fault> {
     let mut found: Option<MetaProperties> = None;
     for name in [meta_properties::FILE_NAME, META_ASIDE] {
         let path = dir.join(name);
         if !ring.exists(&path) {
             continue;
         }
-        let bytes = ring.read(&path).map_err(OpenError::io(&path))?;
-        let meta = meta_properties::decode(&bytes).map_err(|error| OpenError::Broken {
-            path: path.clone(),
-            what: error.to_string(),
-        })?;
-        if meta.node_id != node {
-            return Err(OpenError::WrongNode {
-                dir: dir.to_path_buf(),
-                expected: node.0,
-                found: meta.node_id.0,
-            });
-        }
+        let bytes = ring.read(&path).map_err(|error| Fault::new(&path, error))?;
+        let meta = meta_properties::decode(&bytes).map_err(|error| Fault::new(&path, error))?;
         if found.as_ref().is_some_and(|other| *other != meta) {
-            return Err(OpenError::Broken {
-                path,
-                what: format!("it differs from {}", meta_properties::FILE_NAME),
-            });
+            let what = format!("it differs from {}", meta_properties::FILE_NAME);
+            return Err(Fault::new(&path, what));
         }
         found = Some(meta);
     }
@@ -197,7 +254,7 @@ fn read_meta(ring: &Ring, dir: &Path, node: NodeId) -> Result<Option<MetaPropert
 
 /// Writes the ids of a new directory, or moves them aside: Kafka then refuses the directory as
 /// long as a journal may hold what its files do not.
-pub(super) async fn set_meta_aside(
+pub(crate) async fn set_meta_aside(
     ring: &Ring,
     identity: &Identity,
     meta: &MetaProperties,

@@ -4,6 +4,7 @@
 
 mod error;
 mod identity;
+mod journals;
 mod open;
 mod opened;
 mod replay;
@@ -13,5 +14,6 @@ mod strays;
 mod walk;
 
 pub use error::OpenError;
+pub use journals::Fault;
 pub use open::open_directories;
 pub use opened::{Opened, OpenedDirectory, OpenedPartition, OpenedShard};

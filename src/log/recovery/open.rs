@@ -11,6 +11,7 @@ use crate::base::ids::Uuid;
 use crate::log::format::meta_properties::MetaProperties;
 use crate::log::store::{Directory, LogConfig};
 use crate::ring::Ring;
+use crate::ring::driver::Descriptor;
 
 /// Locks the log directories, checks whose they are, recovers what a crash left, and begins a new
 /// run in each. On one shard, before any other touches the log.
@@ -21,12 +22,21 @@ use crate::ring::Ring;
 pub async fn open_directories(ring: &Ring, config: &LogConfig) -> Result<Opened, OpenError> {
     let mut identities = Vec::new();
     for path in &config.dirs {
-        identities.push(identity::identify(ring, path, config).await?);
+        let identity = identity::identify(ring, path, config).await?;
+        match &identity.fault {
+            Some(fault) if identities.is_empty() && identity.lock.is_none() => {
+                return Err(OpenError::First(fault.clone()));
+            }
+            _ => identities.push(identity),
+        }
     }
     let cluster_id = agree(ring, config, &identities)?;
     let mut found = Vec::new();
     for identity in &identities {
-        found.push(run::read_base(ring, identity));
+        found.push(match &identity.fault {
+            Some(fault) => Err(fault.clone()),
+            None => run::read_base(ring, identity),
+        });
     }
     let incarnation = 1 + found
         .iter()
@@ -46,15 +56,21 @@ pub async fn open_directories(ring: &Ring, config: &LogConfig) -> Result<Opened,
             directory_id: identity.directory_id,
         };
         let recovered = match base {
-            Ok(base) => run::recover(ring, config, &identity, &meta, base, incarnation).await?,
-            Err(reason) => Recovered::offline(reason),
+            Ok(base) => run::recover(ring, config, &identity, &meta, base, incarnation).await,
+            Err(fault) => Ok(Recovered::offline(fault.to_string())),
+        };
+        let recovered = match recovered {
+            Ok(recovered) => recovered,
+            // a disk that fails takes its own partitions offline, and nothing is settled there
+            Err(error @ OpenError::Io { .. }) => Recovered::offline(error.to_string()),
+            Err(error) => return Err(error),
         };
         opened.clean &= recovered.clean;
         opened
             .directories
             .push(assemble(&identity, recovered, incarnation));
         let directory = &opened.directories[opened.directories.len() - 1].directory;
-        directory.keep_locks(vec![identity.lock.release()]);
+        directory.keep_locks(identity.lock.map(Descriptor::release).into_iter().collect());
     }
     if opened
         .directories
@@ -75,7 +91,11 @@ fn assemble(identity: &Identity, recovered: Recovered, incarnation: u64) -> Open
         recovered.journals,
     );
     if let Some(reason) = &recovered.offline {
-        directory.take_offline(reason);
+        let dir = identity.path.display();
+        directory.take_offline(&format!(
+            "{reason}; once the broker is stopped, `corelane log verify {dir}` tells all that is \
+             wrong there, and `corelane log repair {dir}` what can be brought back"
+        ));
     }
     OpenedDirectory {
         directory: Arc::new(directory),
@@ -87,9 +107,12 @@ fn assemble(identity: &Identity, recovered: Recovered, incarnation: u64) -> Open
 fn agree(ring: &Ring, config: &LogConfig, identities: &[Identity]) -> Result<String, OpenError> {
     let mut cluster = config.cluster_id.clone();
     for (i, identity) in identities.iter().enumerate() {
+        if identity.fault.is_some() {
+            continue;
+        }
         if identities[..i]
             .iter()
-            .any(|other| other.directory_id == identity.directory_id)
+            .any(|other| other.directory_id == identity.directory_id && other.fault.is_none())
         {
             return Err(OpenError::Twice {
                 dir: identity.path.clone(),

@@ -2,6 +2,8 @@
 //! after the whole replay. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
 
 use crate::base::ids::PartitionKey;
 use crate::log::journal::entry::{EntryView, Item, ItemKind};
@@ -11,7 +13,7 @@ use crate::log::segment::Place;
 
 /// A partition under way.
 #[derive(Debug)]
-pub(super) struct Replaying {
+pub(crate) struct Replaying {
     pub topic: String,
     pub generation: u32,
     pub state: Recovering,
@@ -20,9 +22,24 @@ pub(super) struct Replaying {
     pub journal: Option<usize>,
 }
 
+/// The entry that an item comes from.
+struct Source<'a> {
+    journal: usize,
+    path: &'a Path,
+    sequence: u64,
+    position: u64,
+}
+
+impl fmt::Display for Source<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, sequence, position) = (self.path.display(), self.sequence, self.position);
+        write!(f, "entry {sequence} of {path} at byte {position}")
+    }
+}
+
 /// Everything that a directory's base, tables and journals say.
 #[derive(Debug, Default)]
-pub(super) struct Replay {
+pub(crate) struct Replay {
     pub partitions: BTreeMap<PartitionKey, Replaying>,
     /// Deleted ones, with the topic's name where it is known.
     pub dropped: BTreeMap<PartitionKey, Option<String>>,
@@ -54,12 +71,13 @@ impl Replay {
             }
             Some(facts) => {
                 self.dropped.remove(&record.key);
+                let state = Recovering::new(facts);
                 self.partitions.insert(
                     record.key,
                     Replaying {
                         topic: record.topic,
                         generation: record.generation,
-                        state: Recovering::new(facts),
+                        state,
                         damaged: record.damaged,
                         journal,
                     },
@@ -79,8 +97,14 @@ impl Replay {
     }
 
     /// Takes an entry in. `now_ms` is when a segment that is begun here was created.
-    pub fn entry(&mut self, journal: usize, entry: &EntryView<'_>, now_ms: i64) {
+    pub fn entry(&mut self, journal: usize, path: &Path, entry: &EntryView<'_>, now_ms: i64) {
         let sequence = entry.header.sequence;
+        let source = Source {
+            journal,
+            path,
+            sequence,
+            position: entry.header.position,
+        };
         for item in entry.items() {
             let Ok((item, data)) = item else {
                 // the list's CRC agrees: a newer broker's item
@@ -91,11 +115,12 @@ impl Replay {
                 return;
             };
             self.items += 1;
-            self.item(journal, sequence, &item, data, now_ms);
+            self.item(&source, &item, data, now_ms);
         }
     }
 
-    fn item(&mut self, journal: usize, sequence: u64, item: &Item, data: &[u8], now_ms: i64) {
+    fn item(&mut self, source: &Source<'_>, item: &Item, data: &[u8], now_ms: i64) {
+        let (journal, sequence) = (source.journal, source.sequence);
         tracing::trace!(sequence, key = %item.key.partition, kind = ?item.kind, segment = item.segment.0, position = item.position, len = item.len, base = item.base_offset.0, last = item.last_offset.0, durable = item.durable_position, "item");
         if self.dropped.contains_key(&item.key) {
             return;
@@ -130,7 +155,7 @@ impl Replay {
         }
         if !item.holds(data) {
             partition.damaged = Some(format!(
-                "bytes of entry {sequence} of its journal are rotten (offsets {} to {})",
+                "{source} holds rotten bytes of offsets {} to {}",
                 item.base_offset, item.last_offset
             ));
             return;
@@ -169,7 +194,7 @@ impl Replay {
             ItemKind::Release | ItemKind::Drop => Ok(()),
         };
         if let Err(error) = applied {
-            partition.damaged = Some(format!("entry {sequence} of its journal: {error}"));
+            partition.damaged = Some(format!("{source}: {error}"));
         }
     }
 

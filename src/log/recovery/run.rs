@@ -1,9 +1,13 @@
 //! The recovery of one log directory, from its base to a new run.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::error::OpenError;
 use super::identity::{self, Identity};
+use super::journals::{
+    Fault, Found, evidence, is_damaged, is_of_another_boot, open_ring, read_superblock, read_table,
+    replay_journal,
+};
 use super::opened::OpenedPartition;
 use super::replay::Replay;
 use super::settle::{Known, as_it_was_left, settle};
@@ -13,19 +17,15 @@ use crate::base::limits::PAGE_BYTES;
 use crate::log::aside::{owner, set_aside};
 use crate::log::format::meta_properties::MetaProperties;
 use crate::log::format::{clean_shutdown, names};
-use crate::log::journal::properties::{
-    BASE_FILE, DirectoryProperties, FILE_NAME, ring_file, table_file,
-};
-use crate::log::journal::scan::{Ending, RingSource, ScanError, Scanner};
-use crate::log::journal::superblock::{JournalKind, RING_START, Superblock, TableRef};
+use crate::log::journal::properties::{BASE_FILE, DirectoryProperties, FILE_NAME, ring_file};
+use crate::log::journal::superblock::{RING_START, Superblock, TableRef};
 use crate::log::journal::table::{BlockBuilder, Table};
 use crate::log::store::{FreeJournal, LogConfig};
-use crate::ring::driver::OpenOptions;
-use crate::ring::{File, Ring};
+use crate::ring::Ring;
 
 /// What became of a directory.
 #[derive(Debug, Default)]
-pub(super) struct Recovered {
+pub(crate) struct Recovered {
     pub journals: Vec<FreeJournal>,
     pub partitions: Vec<OpenedPartition>,
     pub clean: bool,
@@ -41,24 +41,8 @@ impl Recovered {
     }
 }
 
-struct RingFile(File);
-
-impl RingSource for RingFile {
-    fn read(&self, at: u64, buf: &mut [u8]) -> std::io::Result<usize> {
-        self.0.read_now(buf, at)
-    }
-}
-
-/// A journal that `corelane.properties` lists.
-struct Found {
-    id: Uuid,
-    path: PathBuf,
-    file: RingFile,
-    superblock: Superblock,
-}
-
 /// The directory's base; an error takes the directory offline.
-pub(super) fn read_base(ring: &Ring, identity: &Identity) -> Result<Table, String> {
+pub(crate) fn read_base(ring: &Ring, identity: &Identity) -> Result<Table, Fault> {
     let path = identity.path.join(BASE_FILE);
     if identity.properties.is_none() {
         return Ok(Table {
@@ -66,11 +50,19 @@ pub(super) fn read_base(ring: &Ring, identity: &Identity) -> Result<Table, Strin
             ..Table::default()
         });
     }
-    let bytes = ring
-        .read(&path)
-        .map_err(|error| format!("{}: {error}", path.display()))?;
-    Table::decode_base(&bytes, identity.directory_id)
-        .map_err(|error| format!("{}: {error}", path.display()))
+    let bytes = ring.read(&path).map_err(|error| Fault::new(&path, error))?;
+    Table::decode_base(&bytes, identity.directory_id).map_err(|error| Fault::table(&path, &error))
+}
+
+/// What a directory's base, journals and tables say together.
+pub(crate) struct Reading {
+    pub(crate) journals: Vec<Found>,
+    /// Of those, the ones whose entries are lost from somewhere on.
+    pub(crate) damaged: Vec<usize>,
+    pub(crate) replay: Replay,
+    /// The list of journals must be written anew.
+    pub(crate) relist: bool,
+    pub(crate) clean: bool,
 }
 
 /// Recovers a directory whose base was read, and begins the run `incarnation` in it.
@@ -83,65 +75,107 @@ pub(super) async fn recover(
     incarnation: u64,
 ) -> Result<Recovered, OpenError> {
     let dir = &identity.path;
-    let listed = match &identity.properties {
-        Some(properties) => properties.journals.clone(),
-        None => Vec::new(),
-    };
     let mut journals = Vec::new();
-    let mut forgotten = false;
-    for id in listed {
-        let path = dir.join(ring_file(id));
-        if !ring.exists(&path) && ring.exists(&evidence(&path)) {
+    let mut relist = identity.properties.is_none();
+    for id in identity.journals() {
+        if is_set_aside(ring, dir, id) {
             // the start that found it damaged was cut before it said so in the list
-            forgotten = true;
+            relist = true;
             continue;
         }
         match open_journal(ring, config, dir, id).await? {
             Ok(found) => journals.push(found),
-            Err(reason) => return Ok(Recovered::offline(reason)),
+            Err(fault) => return Ok(Recovered::offline(fault.to_string())),
         }
     }
     identity::set_meta_aside(ring, identity, meta).await?;
-    let clean = base.clean;
-    let mut replay = Replay::default();
-    let base_incarnation = base.incarnation;
-    replay.table(None, base);
-    let mut damaged_journals = Vec::new();
-    if !clean {
+    if !base.clean {
         ring.sync_fs(dir).map_err(OpenError::io(dir))?;
-        let live: Vec<usize> = (0..journals.len())
-            .filter(|i| journals[*i].superblock.incarnation == base_incarnation)
-            .collect();
-        for i in &live {
-            if let Err(reason) = read_table(ring, dir, *i, &journals[*i], &mut replay) {
-                return Ok(Recovered::offline(reason));
-            }
-        }
-        // what an earlier start, cut since, has replayed and not set aside yet
-        for (i, journal) in journals.iter().enumerate() {
-            if journal.superblock.incarnation < base_incarnation
-                && !is_of_another_boot(ring, journal)
-                && is_damaged(journal)?
-            {
-                damaged_journals.push(i);
-            }
-        }
-        for i in live {
-            if is_of_another_boot(ring, &journals[i]) {
-                walk_files(ring, dir, i, &mut replay)?;
-                continue;
-            }
-            match replay_journal(ring, i, &journals[i], &mut replay) {
-                Ok(false) => {}
-                Ok(true) => damaged_journals.push(i),
-                Err(reason) => return Ok(Recovered::offline(reason)),
-            }
-        }
-        replay.check();
-        for key in &replay.unknown {
-            tracing::warn!(partition = %key, dir = %dir.display(), "the journal holds bytes of a partition that nothing names");
+    }
+    let (clean, base_incarnation) = (base.clean, base.incarnation);
+    let mut reading = Reading {
+        journals,
+        damaged: Vec::new(),
+        replay: Replay::default(),
+        relist,
+        clean,
+    };
+    reading.replay.table(None, base);
+    if !clean && let Err(fault) = read_journals(ring, dir, base_incarnation, &mut reading)? {
+        return Ok(Recovered::offline(fault.to_string()));
+    }
+    finish(ring, config, identity, reading, incarnation).await
+}
+
+/// Replays what the last run left in the journals; the inner error takes the directory offline.
+fn read_journals(
+    ring: &Ring,
+    dir: &Path,
+    base_incarnation: u64,
+    reading: &mut Reading,
+) -> Result<Result<(), Fault>, OpenError> {
+    let Reading {
+        journals,
+        damaged,
+        replay,
+        ..
+    } = reading;
+    let live: Vec<usize> = (0..journals.len())
+        .filter(|i| journals[*i].superblock.incarnation == base_incarnation)
+        .collect();
+    for i in &live {
+        match read_table(ring, dir, &journals[*i]) {
+            Ok(table) => replay.table(Some(*i), table),
+            Err(fault) => return Ok(Err(fault)),
         }
     }
+    // what an earlier start, cut since, has replayed and not set aside yet
+    for (i, journal) in journals.iter().enumerate() {
+        if journal.superblock.incarnation < base_incarnation
+            && !is_of_another_boot(ring, journal)
+            && is_damaged(journal).map_err(OpenError::io(&journal.path))?
+        {
+            damaged.push(i);
+        }
+    }
+    for i in live {
+        if is_of_another_boot(ring, &journals[i]) {
+            walk_files(ring, dir, i, replay)?;
+            continue;
+        }
+        match replay_journal(ring, i, &journals[i], replay) {
+            Ok(None) => {}
+            Ok(Some(fault)) => {
+                tracing::error!(%fault, "partitions of this journal go offline");
+                damaged.push(i);
+            }
+            Err(fault) => return Ok(Err(fault)),
+        }
+    }
+    replay.check();
+    for key in &replay.unknown {
+        tracing::warn!(partition = %key, dir = %dir.display(), "the journal holds bytes of a partition that nothing names");
+    }
+    Ok(Ok(()))
+}
+
+/// Settles what was read into the files and begins a new run: with the new base it is done, and
+/// until then all of it can be done again.
+pub(crate) async fn finish(
+    ring: &Ring,
+    config: &LogConfig,
+    identity: &Identity,
+    reading: Reading,
+    incarnation: u64,
+) -> Result<Recovered, OpenError> {
+    let dir = &identity.path;
+    let Reading {
+        journals,
+        damaged,
+        mut replay,
+        relist,
+        clean,
+    } = reading;
     let partitions = settle_all(ring, config, identity, &mut replay, clean, incarnation).await?;
     if !clean {
         ring.sync_fs(dir).map_err(OpenError::io(dir))?;
@@ -154,14 +188,14 @@ pub(super) async fn recover(
     }
     let mut free = Vec::new();
     for (i, journal) in journals.into_iter().enumerate() {
-        if damaged_journals.contains(&i) {
+        if damaged.contains(&i) {
             keep_evidence(ring, &journal)?;
             ring.sync_dir(dir).await.map_err(OpenError::io(dir))?;
         } else {
             free.push(reset(ring, journal, incarnation).await?);
         }
     }
-    if identity.properties.is_none() || forgotten || !damaged_journals.is_empty() {
+    if relist || !damaged.is_empty() {
         let properties = DirectoryProperties {
             directory: identity.directory_id,
             journals: free.iter().map(|journal| journal.id).collect(),
@@ -187,70 +221,19 @@ async fn open_journal(
     config: &LogConfig,
     dir: &Path,
     id: Uuid,
-) -> Result<Result<Found, String>, OpenError> {
-    let path = dir.join(ring_file(id));
-    let options = OpenOptions {
-        write: true,
-        ..OpenOptions::default()
-    };
-    let fail = |what: String| Ok(Err(format!("{}: {what}", path.display())));
-    let file = match ring.open(&path, options) {
+) -> Result<Result<Found, Fault>, OpenError> {
+    let file = match open_ring(ring, dir, id, true) {
         Ok(file) => file,
-        Err(error) => return fail(error.to_string()),
+        Err(fault) => return Ok(Err(fault)),
     };
-    identity::wait_for_lock(ring, &file, &path, config).await?;
-    let mut pages = vec![0; 2 * PAGE_BYTES];
-    if let Err(error) = file.read_now(&mut pages, 0) {
-        return fail(error.to_string());
-    }
-    let superblock = match Superblock::choose(&pages) {
-        Ok(superblock) => superblock,
-        Err(error) => return fail(error.to_string()),
-    };
-    if superblock.journal != id {
-        return fail(format!("it is journal {}", superblock.journal));
-    }
-    match file.len() {
-        Ok(len) if len >= superblock.ring_end => {}
-        Ok(len) => {
-            return fail(format!(
-                "it has {len} bytes, {} were written",
-                superblock.ring_end
-            ));
-        }
-        Err(error) => return fail(error.to_string()),
-    }
-    Ok(Ok(Found {
-        id,
-        path,
-        file: RingFile(file),
-        superblock,
-    }))
+    identity::wait_for_lock(ring, &file, &dir.join(ring_file(id)), config).await?;
+    Ok(read_superblock(dir, id, file))
 }
 
-fn read_table(
-    ring: &Ring,
-    dir: &Path,
-    index: usize,
-    journal: &Found,
-    replay: &mut Replay,
-) -> Result<(), String> {
-    let part = journal.superblock.table;
-    if part.len == 0 {
-        return Ok(());
-    }
-    let path = dir.join(table_file(journal.id, part.file));
-    let fail = |what: String| format!("{}: {what}", path.display());
-    let bytes = ring.read(&path).map_err(|error| fail(error.to_string()))?;
-    let table =
-        Table::decode_table(&bytes, journal.id, part).map_err(|error| fail(error.to_string()))?;
-    replay.table(Some(index), table);
-    Ok(())
-}
-
-/// A ring in the page cache does not outlive the machine's boot.
-fn is_of_another_boot(ring: &Ring, journal: &Found) -> bool {
-    journal.superblock.kind == JournalKind::Interval && journal.superblock.boot_id != ring.boot_id()
+/// A journal that a start found damaged has another name.
+pub(crate) fn is_set_aside(ring: &Ring, dir: &Path, id: Uuid) -> bool {
+    let path = dir.join(ring_file(id));
+    !ring.exists(&path) && ring.exists(&evidence(&path))
 }
 
 /// What may have been in that ring is looked for in the files.
@@ -271,49 +254,6 @@ fn walk_files(
         }
     }
     Ok(())
-}
-
-/// Replays a journal; true if entries of it are lost.
-fn replay_journal(
-    ring: &Ring,
-    index: usize,
-    journal: &Found,
-    replay: &mut Replay,
-) -> Result<bool, String> {
-    let path = journal.path.display();
-    let superblock = &journal.superblock;
-    let now_ms = ring.wall().0;
-    let mut scanner = Scanner::new(&journal.file, superblock.scan_start());
-    loop {
-        match scanner.next_entry() {
-            Ok(Some(entry)) => replay.entry(index, &entry, now_ms),
-            Ok(None) => break,
-            Err(error @ (ScanError::Read { .. } | ScanError::Newer(_))) => {
-                return Err(format!("{path}: {error}"));
-            }
-        }
-    }
-    let verdict = scanner.verdict();
-    tracing::info!(%path, entries = verdict.entries, "journal replayed");
-    match verdict.ending {
-        Ending::Whole => Ok(false),
-        Ending::Torn { sequence, position } => {
-            tracing::warn!(%path, sequence, position, "dropped the journal's torn tail, which was never durable");
-            Ok(false)
-        }
-        Ending::Damaged {
-            sequence,
-            position,
-            proof,
-        } => {
-            let reason = format!(
-                "journal {path} is damaged at byte {position}: entry {sequence} was durable and cannot be read ({proof})"
-            );
-            tracing::error!(reason, "partitions of this journal go offline");
-            replay.damage_journal(index, &reason);
-            Ok(true)
-        }
-    }
 }
 
 async fn settle_all(
@@ -372,7 +312,7 @@ fn finish_deletion(
 }
 
 /// Replaces the base: with it the recovery is done.
-pub(super) async fn write_base(
+pub(crate) async fn write_base(
     ring: &Ring,
     dir: &Path,
     directory_id: Uuid,
@@ -401,26 +341,6 @@ pub(super) async fn write_base(
 fn keep_evidence(ring: &Ring, journal: &Found) -> Result<(), OpenError> {
     ring.rename(&journal.path, &evidence(&journal.path))
         .map_err(OpenError::io(&journal.path))
-}
-
-fn evidence(journal: &Path) -> PathBuf {
-    let mut name = journal.to_owned().into_os_string();
-    name.push(".damaged");
-    name.into()
-}
-
-fn is_damaged(journal: &Found) -> Result<bool, OpenError> {
-    let mut scanner = Scanner::new(&journal.file, journal.superblock.scan_start());
-    loop {
-        match scanner.next_entry() {
-            Ok(Some(_)) => {}
-            Ok(None) => return Ok(matches!(scanner.verdict().ending, Ending::Damaged { .. })),
-            Err(ScanError::Newer(_)) => return Ok(true),
-            Err(ScanError::Read { source, .. }) => {
-                return Err(OpenError::io(&journal.path)(source));
-            }
-        }
-    }
 }
 
 /// An empty ring of the new run.

@@ -6,6 +6,7 @@ pub mod header;
 pub mod index;
 pub mod place;
 pub mod roll;
+pub mod scan;
 pub mod tail;
 
 pub use files::{Access, SegmentFiles};
