@@ -19,7 +19,7 @@ use crate::log::journal::superblock::TableRef;
 use crate::log::partition::PartitionFacts;
 
 /// The newest format that this broker reads and the one it writes.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 const MAGIC: [u8; 8] = *b"CLJTABLE";
 const BLOCK_BYTES: usize = size_of::<RawBlock>();
@@ -245,7 +245,8 @@ impl Table {
             if raw.owner != owner.0 {
                 return Err(damaged(at, "it belongs to another journal or directory"));
             }
-            decode_records(block, raw.records.get(), at, &mut table.records)?;
+            let (format, count) = (raw.format.get(), raw.records.get());
+            decode_records(block, format, count, at, &mut table.records)?;
             table.incarnation = raw.incarnation.get();
             table.clean = raw.flags.get() & CLEAN != 0;
             previous = crc;
@@ -257,6 +258,7 @@ impl Table {
 
 fn decode_records(
     block: &[u8],
+    format: u16,
     count: u32,
     base: usize,
     out: &mut Vec<Record>,
@@ -283,7 +285,7 @@ fn decode_records(
         let facts = match dropped {
             true => None,
             false => Some(
-                PartitionFacts::decode(&rest[name_len..name_len + facts_len])
+                PartitionFacts::decode(&rest[name_len..name_len + facts_len], format)
                     .map_err(|_| broken())?,
             ),
         };

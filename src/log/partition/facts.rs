@@ -48,6 +48,9 @@ pub struct PartitionFacts {
     /// before the last are sealed, but their side files are missing or stale: a recovery removes
     /// what there is of them.
     pub segments: SmallVec<[SegmentFacts; 1]>,
+    /// The segments before those as a clean stop saw them: base offset and length. None of them
+    /// changes any more, and what is above `drained` or below the log's start may be gone since.
+    pub sealed: Vec<(Offset, u64)>,
     /// Where leader epochs begin.
     pub epochs: Vec<EpochStart>,
     /// Idempotent producers, by id.
@@ -72,6 +75,7 @@ impl PartitionFacts {
                 },
                 1,
             ),
+            sealed: Vec::new(),
             epochs: Vec::new(),
             producers: Vec::new(),
         }
@@ -147,13 +151,19 @@ impl PartitionFacts {
                 put(out, &batch.timestamp.to_be_bytes());
             }
         }
+        put(out, &(self.sealed.len() as u32).to_be_bytes());
+        for (base, len) in &self.sealed {
+            put(out, &base.0.to_be_bytes());
+            put(out, &len.to_be_bytes());
+        }
     }
 
-    /// Reads what [`PartitionFacts::encode`] wrote, all of `bytes`.
+    /// Reads what [`PartitionFacts::encode`] wrote, all of `bytes`; `format` is the
+    /// [table's](crate::log::journal::table::FORMAT).
     ///
     /// # Errors
     /// At the first place that cannot be true.
-    pub fn decode(bytes: &[u8]) -> Result<PartitionFacts, FormatError> {
+    pub fn decode(bytes: &[u8], format: u16) -> Result<PartitionFacts, FormatError> {
         let mut cursor = Cursor::new(bytes);
         let log_start = Offset(cursor.i64()?);
         let drained = Place::new(Offset(cursor.i64()?), cursor.u64()?);
@@ -216,6 +226,16 @@ impl PartitionFacts {
             }
             producers.push((id, producer));
         }
+        let mut sealed: Vec<(Offset, u64)> = Vec::new();
+        // format 1 did not know them
+        for _ in 0..if format >= 2 { cursor.u32()? } else { 0 } {
+            let at = cursor.position();
+            let base = Offset(cursor.i64()?);
+            if sealed.last().is_some_and(|(last, _)| *last >= base) {
+                return Err(FormatError::at(at, "segments do not rise"));
+            }
+            sealed.push((base, cursor.u64()?));
+        }
         if cursor.remaining() > 0 {
             return Err(FormatError::at(cursor.position(), "bytes too many"));
         }
@@ -223,6 +243,7 @@ impl PartitionFacts {
             log_start,
             drained,
             segments,
+            sealed,
             epochs,
             producers,
         })
@@ -274,6 +295,7 @@ mod tests {
             txn_first_offset: Some(Offset(6)),
         };
         facts.producers.push((77, producer));
+        facts.sealed = vec![(Offset(0), 12), (Offset(3), 9)];
         facts
     }
 
@@ -281,8 +303,18 @@ mod tests {
     fn facts_read_back() {
         let mut bytes = Vec::new();
         facts().encode(&mut bytes);
-        assert_eq!(PartitionFacts::decode(&bytes).unwrap(), facts());
+        assert_eq!(PartitionFacts::decode(&bytes, 2).unwrap(), facts());
         assert_eq!(facts().end(), Offset(9));
+    }
+
+    #[test]
+    fn facts_of_format_1_end_before_the_sealed_segments() {
+        let (mut bytes, mut old) = (Vec::new(), facts());
+        old.sealed.clear();
+        old.encode(&mut bytes);
+        let without = &bytes[..bytes.len() - 4];
+        assert_eq!(PartitionFacts::decode(without, 1).unwrap(), old);
+        assert!(PartitionFacts::decode(without, 2).is_err());
     }
 
     #[test]
@@ -290,11 +322,11 @@ mod tests {
         let mut bytes = Vec::new();
         facts().encode(&mut bytes);
         for len in 0..bytes.len() {
-            assert!(PartitionFacts::decode(&bytes[..len]).is_err(), "{len}");
+            assert!(PartitionFacts::decode(&bytes[..len], 2).is_err(), "{len}");
         }
         bytes[24..28].fill(0xff);
-        assert!(PartitionFacts::decode(&bytes).is_err());
+        assert!(PartitionFacts::decode(&bytes, 2).is_err());
         bytes.truncate(24);
-        assert!(PartitionFacts::decode(&bytes).is_err());
+        assert!(PartitionFacts::decode(&bytes, 2).is_err());
     }
 }

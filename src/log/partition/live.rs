@@ -325,6 +325,11 @@ impl Partition {
         self.state.borrow().facts()
     }
 
+    /// As [`Partition::facts`], with the length of every sealed segment: for a clean stop.
+    pub fn closing_facts(&self) -> PartitionFacts {
+        self.state.borrow().closing_facts()
+    }
+
     /// The first offset of each segment and its length in bytes, oldest first.
     pub fn segments(&self) -> Vec<SegmentFacts> {
         self.state

@@ -10,6 +10,7 @@ use crate::base::ids::{LeaderEpoch, Offset, PartitionId, PartitionKey, ProducerI
 use crate::base::time::Timestamp;
 use crate::log::append::Origin;
 use crate::log::format::names::{self, Kind};
+use crate::log::journal::table::FORMAT;
 use crate::log::partition::test_ring;
 use crate::log::partition::{
     Admit, DrainLimit, Part, Partition, PartitionContext, PartitionFacts, PartitionSpec, ReadPlan,
@@ -343,7 +344,7 @@ impl World {
         let facts = self.partition.facts();
         let mut bytes = Vec::new();
         facts.encode(&mut bytes);
-        assert_eq!(PartitionFacts::decode(&bytes).unwrap(), facts);
+        assert_eq!(PartitionFacts::decode(&bytes, FORMAT).unwrap(), facts);
         self.table = (facts, self.model.len());
     }
 

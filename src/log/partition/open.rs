@@ -100,6 +100,7 @@ impl Partition {
                 },
             });
         }
+        check_sealed(&spec.dir, facts, &older)?;
         let mut segments = VecDeque::with_capacity(older.len() + 1);
         for (i, (base, len)) in older.iter().enumerate() {
             let end = older.get(i + 1).map_or(active.base, |(next, _)| *next);
@@ -167,6 +168,31 @@ impl Partition {
             }),
         })
     }
+}
+
+/// Sealed segments are as long as the last clean stop saw them. Those below the log's start may be
+/// gone.
+fn check_sealed(
+    dir: &Path,
+    facts: &PartitionFacts,
+    found: &[(Offset, u64)],
+) -> Result<(), LogError> {
+    let ends = facts.sealed.iter().skip(1).map(|(next, _)| *next);
+    let ends = ends.chain([facts.active().base]);
+    for ((base, recorded), end) in facts.sealed.iter().zip(ends) {
+        let len = found.binary_search_by_key(base, |(base, _)| *base);
+        let what = match len.map(|i| found[i].1) {
+            Ok(len) if len == *recorded => continue,
+            Err(_) if end <= facts.log_start => continue,
+            Ok(len) => format!("{len} bytes are there, {recorded} were recorded"),
+            Err(_) => format!("missing, {recorded} bytes were recorded"),
+        };
+        return Err(LogError::Damaged {
+            path: names::file(dir, *base, Kind::Log),
+            what: format!("{what}: someone else wrote here, or the disk lost it"),
+        });
+    }
+    Ok(())
 }
 
 /// Sets a directory aside that bears a new partition's name and holds files: of a partition that a

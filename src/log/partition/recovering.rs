@@ -67,6 +67,15 @@ impl Recovering {
         }
     }
 
+    /// Takes over what an older record of the same log knows of segments that this one leaves out.
+    pub fn remember_sealed(&mut self, older: &Recovering) {
+        let first = self.facts.drained.segment;
+        let sealed = older.facts.sealed.iter();
+        self.facts
+            .sealed
+            .extend(sealed.filter(|(base, _)| *base < first));
+    }
+
     /// One after the last offset so far.
     pub fn end(&self) -> Offset {
         self.facts.end()
@@ -221,6 +230,7 @@ impl Recovering {
         active.end = end;
         active.last_batch = None;
         self.facts.drained = self.facts.drained.min(to);
+        self.facts.sealed.retain(|(base, _)| *base < to.segment);
         self.epochs.truncate_end(end);
         self.lost_producers |= !self.producers.truncate_end(end);
         self.facts.log_start = self.facts.log_start.min(end);

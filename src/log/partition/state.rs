@@ -353,6 +353,7 @@ impl State {
             log_start: self.log_start,
             drained: Place::new(drained.base, drained.drained),
             segments: self.segments.range(first..).map(Segment::facts).collect(),
+            sealed: Vec::new(),
             epochs: self.epochs.starts().to_vec(),
             producers: self
                 .producers
@@ -360,5 +361,14 @@ impl State {
                 .map(|(id, producer)| (id, producer.clone()))
                 .collect(),
         }
+    }
+
+    /// As [`State::facts`] once all is in the files, with what an earlier run left of the log.
+    pub(super) fn closing_facts(&self) -> PartitionFacts {
+        let mut facts = self.facts();
+        let first = facts.drained.segment;
+        let sealed = self.segments.iter().take_while(|s| s.base < first);
+        facts.sealed = sealed.map(|s| (s.base, s.len())).collect();
+        facts
     }
 }

@@ -71,7 +71,10 @@ impl Replay {
             }
             Some(facts) => {
                 self.dropped.remove(&record.key);
-                let state = Recovering::new(facts);
+                let mut state = Recovering::new(facts);
+                if let Some(older) = self.partitions.get(&record.key) {
+                    state.remember_sealed(&older.state);
+                }
                 self.partitions.insert(
                     record.key,
                     Replaying {

@@ -124,7 +124,7 @@ impl LogStore {
                 key: partition.key(),
                 generation,
                 topic: partition.topic().to_owned(),
-                facts: Some(partition.facts()),
+                facts: Some(partition.closing_facts()),
                 damaged: None,
             });
         }

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::harness::*;
-use crate::base::ids::Offset;
+use crate::base::ids::{Offset, ShardId};
 use crate::log::recovery::OpenError;
 use crate::ring::sim::SimOptions;
 
@@ -317,4 +317,44 @@ fn a_log_that_another_wrote_since_the_clean_stop_is_noticed() {
     assert!(damage.contains("00000000000000000000.log"), "{damage}");
     assert!(damage.contains("since the clean stop"), "{damage}");
     assert_eq!(run.values(1).len(), 2);
+}
+
+#[test]
+fn a_sealed_segment_of_another_length_than_the_clean_stop_saw_is_noticed() {
+    for (cut, what) in [(true, "are there"), (false, "missing")] {
+        let mut machine = Machine::new(35);
+        machine.topic.segment_bytes = 2000;
+        let run = machine.start();
+        run.create(0);
+        run.create(1);
+        run.stop();
+        let run = machine.start();
+        for n in 0..20u8 {
+            run.produce(i32::from(n % 2), &[n; 700]);
+        }
+        run.stop();
+        let run = machine.start();
+        assert_eq!(run.values(0).len(), 10, "sealed and whole");
+        run.stop();
+        let path = Path::new("/data/t-0/00000000000000000002.log");
+        let other = machine
+            .world
+            .shard(machine.world.process(machine.id), ShardId(0));
+        match cut {
+            true => {
+                let options = crate::ring::driver::OpenOptions {
+                    write: true,
+                    ..Default::default()
+                };
+                let file = other.open(path, options).expect("a segment");
+                file.set_len(769).expect("cut");
+            }
+            false => other.remove_file(path).expect("removed"),
+        }
+        let run = machine.start();
+        let damage = run.store.damage(&key(0)).expect("it is not what was there");
+        assert!(damage.contains("00000000000000000002.log"), "{damage}");
+        assert!(damage.contains(what), "{damage}");
+        assert_eq!(run.values(1).len(), 10);
+    }
 }
