@@ -60,7 +60,8 @@ pub fn encode(entries: &[Entry]) -> Vec<u8> {
 /// Reads a whole file.
 ///
 /// # Errors
-/// A version other than 1, a checksum that does not agree, a count that does not fit the bytes.
+/// A version other than 1, a checksum that does not agree, a count that does not fit the bytes, a
+/// batch that would begin below offset 0.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
     let mut cursor = Cursor::new(bytes);
     let version = cursor.i16()?;
@@ -88,7 +89,8 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
     }
     let mut entries = Vec::with_capacity(count as usize);
     for _ in 0..count {
-        entries.push(Entry {
+        let at = cursor.position();
+        let entry = Entry {
             producer_id: cursor.i64()?,
             epoch: cursor.i16()?,
             last_sequence: cursor.i32()?,
@@ -97,7 +99,20 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
             timestamp: cursor.i64()?,
             coordinator_epoch: cursor.i32()?,
             current_txn_first_offset: Some(cursor.i64()?).filter(|offset| *offset >= 0),
-        });
+        };
+        let is_batch = (0..=entry.last_offset).contains(&i64::from(entry.offset_delta));
+        let is_none = entry.last_offset == -1 && entry.offset_delta == 0;
+        if !is_batch && !is_none {
+            return Err(FormatError::at(
+                at,
+                format!(
+                    "a batch of {} offsets cannot end at {}",
+                    i64::from(entry.offset_delta) + 1,
+                    entry.last_offset
+                ),
+            ));
+        }
+        entries.push(entry);
     }
     Ok(entries)
 }
@@ -143,6 +158,27 @@ mod tests {
             decode(&bytes),
             Err(FormatError::Bytes { at: 6, .. })
         ));
+        let impossible = Entry {
+            producer_id: 1,
+            epoch: 0,
+            last_sequence: 0,
+            last_offset: 3,
+            offset_delta: 4,
+            timestamp: 0,
+            coordinator_epoch: -1,
+            current_txn_first_offset: None,
+        };
+        for (last_offset, offset_delta) in [(3, 4), (3, -1), (-2, 0), (i64::MIN, 0)] {
+            let entry = Entry {
+                last_offset,
+                offset_delta,
+                ..impossible
+            };
+            assert!(matches!(
+                decode(&encode(&[entry])),
+                Err(FormatError::Bytes { at: 10, .. })
+            ));
+        }
         assert!(matches!(
             decode(&[0]),
             Err(FormatError::Bytes { at: 0, .. })
