@@ -28,6 +28,4 @@ pub mod write;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
-mod hostile;
-#[cfg(test)]
 pub(crate) mod random;

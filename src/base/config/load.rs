@@ -71,7 +71,12 @@ pub struct Loaded {
 
 /// Variables of that prefix that belong to the command line and to the tests.
 const NOT_PROPERTIES: &[&str] = &["CORELANE_CONFIG", "CORELANE_LOG", "CORELANE_BOOTSTRAP"];
-const NOT_PROPERTIES_PREFIXES: &[&str] = &["CORELANE_TEST_", "CORELANE_CRASH_", "CORELANE_SIM_"];
+const NOT_PROPERTIES_PREFIXES: &[&str] = &[
+    "CORELANE_TEST_",
+    "CORELANE_CRASH_",
+    "CORELANE_FUZZ_",
+    "CORELANE_SIM_",
+];
 
 fn is_property_variable(name: &str) -> bool {
     name.starts_with("CORELANE_")

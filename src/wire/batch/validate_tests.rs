@@ -274,3 +274,18 @@ fn a_producer_with_a_sequence_is_accepted() {
     let view = BatchView::parse(&bytes).unwrap();
     assert_eq!(view.last_sequence(), 1, "numbers go on at 0");
 }
+
+#[test]
+fn good_batches_are_checked_without_allocation() {
+    let mut builder = BatchBuilder::new(Codec::None);
+    for i in 0..1000 {
+        builder.append(Timestamp(i), Some(b"key"), Some(&[1; 100]), &[("h", None)]);
+    }
+    let bytes = builder.build().expect("codecs work in memory");
+    let batch = BatchView::parse(&bytes).expect("a batch");
+    let mut scratch = Scratch::default();
+    let made = allocation_counter::measure(|| {
+        validate(&batch, &options(), &mut scratch).expect("a good batch");
+    });
+    assert_eq!(made.count_total, 0, "{made:?}");
+}
