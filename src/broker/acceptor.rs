@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::base::config::NetworkConfig;
 use crate::base::ids::ShardId;
+use crate::broker::complaints::Complaint;
 use crate::broker::connection;
 use crate::broker::listener::Binding;
 use crate::broker::message::{ConnectionParcel, Message};
@@ -95,8 +96,9 @@ pub async fn run(shard: Rc<Shard>, binding: Binding, listener: Listener) {
             // reset before it was taken in: others must not wait for that
             Err(error) if is_of_the_peer(&error) => continue,
             Err(error) => {
-                if shard.complaints.allow(shard.ring.now()) {
-                    tracing::warn!(%error, "cannot accept a connection");
+                let now = shard.ring.now();
+                if let Some(more) = shard.complaints.allow(Complaint::Accept, now) {
+                    tracing::warn!(%error, unlogged = more, "cannot accept a connection");
                 }
                 shard.ring.sleep(RETRY).await;
                 continue;
@@ -104,8 +106,9 @@ pub async fn run(shard: Rc<Shard>, binding: Binding, listener: Listener) {
         };
         if !acceptors.admit(peer.ip(), &shard.config.network) {
             shard.counters.connections_refused.add(1);
-            if shard.complaints.allow(shard.ring.now()) {
-                tracing::warn!(%peer, "refused: max.connections.per.ip is reached");
+            let now = shard.ring.now();
+            if let Some(more) = shard.complaints.allow(Complaint::Refused, now) {
+                tracing::warn!(%peer, unlogged = more, "refused: max.connections.per.ip is reached");
             }
             continue;
         }

@@ -5,23 +5,53 @@ use std::time::Duration;
 
 use crate::base::time::Monotonic;
 
-/// Between two such lines of a shard.
-const APART: Duration = Duration::from_secs(1);
+/// Between two lines of a shard about the same.
+const APART: Duration = Duration::from_secs(10);
 
-/// Lets a line through now and then.
-#[derive(Default)]
-pub struct Complaints {
-    last: Cell<Option<Monotonic>>,
+/// What lines are about. Each kind has its own bound: many of one must not hide the first of
+/// another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Complaint {
+    /// A connection cannot be accepted.
+    Accept,
+    /// An address has its share of connections.
+    Refused,
+    /// A request that is none.
+    Malformed,
+    /// A length that no frame has.
+    Oversized,
+    /// A request that is not served.
+    Unsupported,
+    /// TLS on a plain listener.
+    Tls,
+    /// HTTP.
+    Http,
+    /// Any other protocol that is known.
+    OtherProtocol,
 }
 
+const KINDS: usize = Complaint::OtherProtocol as usize + 1;
+
+#[derive(Default)]
+struct Kind {
+    last: Cell<Option<Monotonic>>,
+    silent: Cell<u64>,
+}
+
+/// Lets a line of each kind through now and then.
+#[derive(Default)]
+pub struct Complaints([Kind; KINDS]);
+
 impl Complaints {
-    /// Whether a line may be written now.
-    pub fn allow(&self, now: Monotonic) -> bool {
-        let allowed = self.last.get().is_none_or(|last| now.since(last) >= APART);
-        if allowed {
-            self.last.set(Some(now));
+    /// Whether a line may be written now: then how many of its kind were not since the last one.
+    pub fn allow(&self, complaint: Complaint, now: Monotonic) -> Option<u64> {
+        let kind = &self.0[complaint as usize];
+        if kind.last.get().is_some_and(|last| now.since(last) < APART) {
+            kind.silent.set(kind.silent.get() + 1);
+            return None;
         }
-        allowed
+        kind.last.set(Some(now));
+        Some(kind.silent.take())
     }
 }
 
@@ -30,12 +60,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_a_second() {
+    fn one_line_of_a_kind_in_ten_seconds_and_it_counts_the_others() {
         let complaints = Complaints::default();
-        let at = |ms: u64| Monotonic(ms * 1_000_000);
-        let allowed: Vec<bool> = [0, 1, 999, 1000, 1001]
-            .map(|ms| complaints.allow(at(ms)))
-            .to_vec();
-        assert_eq!(allowed, [true, false, false, true, false]);
+        let at = |s: u64, kind| complaints.allow(kind, Monotonic(s * 1_000_000_000));
+        let allowed = [0, 1, 9, 10, 11].map(|s| at(s, Complaint::Http));
+        assert_eq!(allowed, [Some(0), None, None, Some(2), None]);
+        assert_eq!(at(11, Complaint::Tls), Some(0), "has its own bound");
     }
 }

@@ -263,7 +263,7 @@ impl Socket {
         self.0.ring.driver().shutdown(&self.0.descriptor, both)
     }
 
-    /// Sets the kernel's buffer sizes in bytes, where given, and TCP_NODELAY.
+    /// Sets the kernel's buffer sizes in bytes, where given, TCP_NODELAY and SO_KEEPALIVE.
     pub fn tune(&self, send_buffer: Option<usize>, recv_buffer: Option<usize>) -> io::Result<()> {
         let driver = self.0.ring.driver();
         driver.tune_socket(&self.0.descriptor, send_buffer, recv_buffer)

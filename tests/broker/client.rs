@@ -45,7 +45,11 @@ impl Answer {
 
 impl Client {
     pub fn connect(address: &str) -> Client {
-        let socket = TcpStream::connect(address).unwrap();
+        Client::of(TcpStream::connect(address).unwrap())
+    }
+
+    /// A connection that is there.
+    pub fn of(socket: TcpStream) -> Client {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_nodelay(true).unwrap();
         Client { socket, next_id: 1 }

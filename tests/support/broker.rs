@@ -240,10 +240,20 @@ impl Broker {
 
     /// The last lines that the broker wrote, for the message of a failure.
     pub fn log_tail(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.log_text();
         let lines: Vec<&str> = text.lines().collect();
         let tail = lines[lines.len().saturating_sub(30)..].join("\n");
         format!("the broker's last lines:\n{tail}\n")
+    }
+
+    /// All that the broker wrote.
+    pub fn log_text(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.0.id()
     }
 
     /// Resident memory in bytes, from the kernel.

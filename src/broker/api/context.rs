@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::base::config::SecurityProtocol;
 use crate::base::time::Monotonic;
 use crate::broker::auth::{Operation, Principal, Resource};
+use crate::broker::complaints::Complaint;
 use crate::broker::connection::Connection;
+use crate::broker::connection::foreign::Foreign;
 use crate::broker::gather::Lent;
 use crate::broker::lanes::LaneView;
 use crate::broker::listener::BoundListener;
@@ -35,6 +38,14 @@ pub enum CloseReason {
         length: i32,
         /// `socket.request.max.bytes`
         max: usize,
+    },
+    /// The first bytes are those of another protocol.
+    #[error("this looks like {what}: the listener speaks {protocol}")]
+    Foreign {
+        /// What came.
+        what: Foreign,
+        /// What the listener was made for.
+        protocol: SecurityProtocol,
     },
     /// An API or a version of it that is not served.
     #[error("{api} version {version} is not served")]
@@ -64,10 +75,26 @@ impl CloseReason {
         match self {
             CloseReason::Malformed(_)
             | CloseReason::FrameTooLarge { .. }
+            | CloseReason::Foreign { .. }
             | CloseReason::Unsupported { .. }
             | CloseReason::Unacknowledged(_) => true,
             CloseReason::BrokenAnswer(_) | CloseReason::Socket(_) | CloseReason::Cut(_) => false,
         }
+    }
+
+    /// What the operator is told of, if the client is to blame for sending what cannot be served.
+    pub fn complaint(&self) -> Option<Complaint> {
+        Some(match self {
+            CloseReason::Malformed(_) => Complaint::Malformed,
+            CloseReason::FrameTooLarge { .. } => Complaint::Oversized,
+            CloseReason::Foreign { what, .. } => match what {
+                Foreign::Tls => Complaint::Tls,
+                Foreign::Http => Complaint::Http,
+                Foreign::Proxy | Foreign::Ssh => Complaint::OtherProtocol,
+            },
+            CloseReason::Unsupported { .. } => Complaint::Unsupported,
+            _ => return None,
+        })
     }
 }
 

@@ -5,6 +5,7 @@
 //! earlier requests are answered: a connection has one order.
 
 pub mod amend;
+pub mod foreign;
 pub mod input;
 pub mod outbox;
 pub mod reader;

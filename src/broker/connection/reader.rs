@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::base::ids::ShardId;
 use crate::base::time::Monotonic;
 use crate::broker::api::{self, CloseReason, RequestContext};
+use crate::broker::connection::foreign::Foreign;
 use crate::broker::connection::input::Input;
 use crate::broker::connection::{Connection, writer};
 use crate::broker::counters::Stage;
@@ -114,17 +115,16 @@ async fn hand_off(shard: &Rc<Shard>, connection: &Rc<Connection>, to: ShardId, u
 
 fn report(shard: &Shard, connection: &Connection, reason: &CloseReason) {
     let peer = connection.peer;
-    match reason {
-        CloseReason::Malformed(_)
-        | CloseReason::FrameTooLarge { .. }
-        | CloseReason::Unsupported { .. } => {
-            shard.counters.connections_malformed.add(1);
-            if shard.complaints.allow(shard.ring.now()) {
-                tracing::warn!(%peer, %reason, "connection closed");
-            }
+    if let Some(complaint) = reason.complaint() {
+        shard.counters.connections_malformed.add(1);
+        if let Some(more) = shard.complaints.allow(complaint, shard.ring.now()) {
+            tracing::warn!(%peer, %reason, unlogged = more, "connection closed");
         }
+        return;
+    }
+    match reason {
         CloseReason::BrokenAnswer(_) => tracing::error!(%peer, %reason, "connection closed"),
-        CloseReason::Unacknowledged(_) | CloseReason::Socket(_) | CloseReason::Cut(_) => {
+        _ => {
             tracing::debug!(%peer, %reason, "connection closed");
         }
     }
@@ -144,6 +144,8 @@ async fn work(
     // when the first byte of the next frame came, and when the last byte of all
     let mut begun = shard.ring.now();
     let mut latest = begun;
+    // it has sent a request, here or where it comes from
+    let mut served = connection.bound.get();
     loop {
         match input.split(max) {
             Split::Frame(range) => {
@@ -166,6 +168,7 @@ async fn work(
                 }
                 request(shard, connection, &transport, frame, (begun, latest)).await?;
                 input.consume(frame_bytes);
+                served = true;
                 begun = latest;
                 connection.last_active.set(shard.ring.now());
                 if connection.outbox.is_closed() {
@@ -204,7 +207,16 @@ async fn work(
                 }
                 connection.last_active.set(latest);
             }
-            Split::TooLarge(length) => return Err(CloseReason::FrameTooLarge { length, max }),
+            Split::TooLarge(length) => {
+                let foreign = Foreign::of(input.unread()).filter(|_| !served);
+                return Err(match foreign {
+                    Some(what) => CloseReason::Foreign {
+                        what,
+                        protocol: shard.listeners[connection.listener].protocol,
+                    },
+                    None => CloseReason::FrameTooLarge { length, max },
+                });
+            }
         }
     }
 }

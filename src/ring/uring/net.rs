@@ -188,6 +188,8 @@ pub(super) fn acknowledged(fd: RawFd) -> io::Result<u64> {
 
 pub(super) fn tune(fd: RawFd, send: Option<usize>, recv: Option<usize>) -> io::Result<()> {
     set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    // as Kafka does: a peer that vanished without a word is noticed where no idle time bounds it
+    set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
     for (name, bytes) in [(libc::SO_SNDBUF, send), (libc::SO_RCVBUF, recv)] {
         if let Some(bytes) = bytes {
             let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
