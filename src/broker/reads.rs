@@ -210,17 +210,28 @@ impl Round {
             }
             Err(error) => Err(error),
         };
-        let read = read.and_then(|mut plan| {
-            if self.from_files {
-                partition.prefer_file(&mut plan)?;
+        let read = match read {
+            Ok(mut plan) => {
+                let preferred = match self.from_files {
+                    true => partition.prefer_file(&mut plan),
+                    false => Ok(()),
+                };
+                match preferred {
+                    Ok(()) => partition.check_plan(&mut plan).await.map(|()| plan),
+                    Err(error) => Err(error),
+                }
             }
-            Ok(plan)
-        });
+            Err(error) => Err(error),
+        };
         match read {
             Ok(plan) => self.take(plan, found),
             Err(ReadError::OutOfRange { .. }) => Found::failed(ErrorCode::OffsetOutOfRange),
             Err(error) => {
-                tracing::error!(partition = %partition.dir().display(), %error, "cannot read");
+                // a consumer asks again and again
+                let known = matches!(error, ReadError::Corrupt { news: false, .. });
+                if !known {
+                    tracing::error!(partition = %partition.dir().display(), %error, "cannot read");
+                }
                 Found::failed(match error {
                     ReadError::Corrupt { .. } => ErrorCode::CorruptMessage,
                     ReadError::Gone => self.missing(shard, &partition.key()),

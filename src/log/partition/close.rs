@@ -129,6 +129,7 @@ impl Partition {
             };
             active.last_batch = None;
             active.snapshot = None;
+            active.checked.clear();
             if let Some(index) = &mut active.index {
                 Rc::make_mut(index).truncate(end, to.position);
             }

@@ -53,12 +53,21 @@ pub enum ReadError {
         end: Offset,
     },
     /// Bytes on the disk that are no batch where one must be.
-    #[error("{path}: no batch at {at}")]
+    #[error(
+        "{path} is damaged at byte {}: {what}; everything else is served, and once the broker is \
+         stopped `corelane log verify` tells which offsets are touched, and `corelane log repair` \
+         what can be kept",
+        at.position
+    )]
     Corrupt {
         /// The segment's file.
         path: PathBuf,
         /// Where.
         at: Place,
+        /// What is wrong there.
+        what: String,
+        /// It was not the last such place of this partition already.
+        news: bool,
     },
     /// The disk.
     #[error(transparent)]

@@ -182,19 +182,25 @@ impl Partition {
                     Walk::new(file.clone(), base, start, boundary.position, WINDOW_BYTES)
                         .begins_sparse();
                 let mut first = true;
+                let mut expected = (start == 0).then_some(base);
+                let mut stuck = None;
                 while let Some((position, header)) = walk.next(self).await? {
                     // the index is a hint: the batch that it names must stand there
                     let named = index
                         .floor_entry(offset)
                         .filter(|entry| first && u64::from(entry.position) == start);
+                    // no log is compacted yet: offsets have no gap
                     let wrong = header.base_offset < base
+                        || expected.is_some_and(|offset| offset != header.base_offset)
                         || named.is_some_and(|entry| {
                             base.plus(entry.relative_offset.into()) != header.last_offset()
                         });
                     if wrong {
+                        stuck = Some(position);
                         break;
                     }
                     first = false;
+                    expected = Some(header.next_offset());
                     if header.last_offset() >= offset {
                         return Ok(Some(Found {
                             segment: base,
@@ -204,13 +210,12 @@ impl Partition {
                         }));
                     }
                 }
-                if walk.position() < boundary.position {
-                    // no batch where one must be
+                let end = Some(walk.position()).filter(|end| *end < boundary.position);
+                if let Some(at) = stuck.or(end) {
+                    // not the batch that must be there
                     if rebuilt || start == 0 {
-                        return Err(ReadError::Corrupt {
-                            path: self.path(base, Kind::Log),
-                            at: Place::new(base, walk.position()),
-                        });
+                        return Err(self
+                            .corrupt(Place::new(base, at), "the batch that must be here is not"));
                     }
                     index = self.rebuild_index(base).await?;
                     rebuilt = true;

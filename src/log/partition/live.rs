@@ -58,6 +58,8 @@ pub struct Partition {
     pub(super) busy: Cell<bool>,
     pub(super) idle: Event,
     pub(super) gone: Cell<bool>,
+    /// Where a reader last met bytes that are not what was written.
+    pub(super) rotten: Cell<Option<Place>>,
     pub(super) durable_moved: Event,
     pub(super) observers: Observers,
     pub(super) this: Weak<Partition>,

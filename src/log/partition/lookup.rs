@@ -1,11 +1,14 @@
 //! Offsets by time.
 
+use std::rc::Rc;
+
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::time::Timestamp;
 use crate::log::format::names::Kind;
 use crate::log::partition::Partition;
 use crate::log::partition::error::ReadError;
-use crate::log::segment::{Access, BatchHeader, Largest, Place};
+use crate::log::segment::scan::BatchFault;
+use crate::log::segment::{Access, BatchHeader, Largest, Place, SparseIndex};
 use crate::wire::batch::{BatchView, records};
 use crate::wire::compress::{Codec, decompress};
 
@@ -37,8 +40,8 @@ impl Partition {
             if largest.timestamp < timestamp.0 {
                 continue;
             }
-            let index = self.index(base).await?;
-            let mut at = index.floor_time(timestamp.0).max(self.log_start());
+            let floor = self.floor_time(base, timestamp).await?;
+            let mut at = floor.max(self.log_start());
             while at < limit {
                 let Some(found) = self.find(at).await? else {
                     break;
@@ -118,13 +121,52 @@ impl Partition {
                 return Ok(segment.largest);
             }
         }
-        let largest = self.index(base).await?.last_time();
+        let mut largest = self.index(base).await?.last_time();
+        if !self.is_true(largest).await? {
+            largest = self.renew_index(base).await?.last_time();
+        }
         if let Some(segment) = self.state.borrow_mut().by_base(base)
             && segment.largest.is_none()
         {
             segment.largest = largest;
         }
         Ok(largest)
+    }
+
+    /// Up to this offset no record of a segment is as new as `timestamp`.
+    async fn floor_time(&self, base: Offset, timestamp: Timestamp) -> Result<Offset, ReadError> {
+        let mut floor = self.index(base).await?.floor_time(timestamp.0);
+        if !self.is_true(floor).await? {
+            floor = self.renew_index(base).await?.floor_time(timestamp.0);
+        }
+        Ok(floor.map_or(base, |floor| floor.offset))
+    }
+
+    /// A time index is a hint, too, and has no checksum: the batch that an entry names must have
+    /// its time.
+    async fn is_true(&self, entry: Option<Largest>) -> Result<bool, ReadError> {
+        let Some(entry) = entry else {
+            return Ok(true);
+        };
+        if entry.offset < self.log_start() {
+            return Ok(true); // nothing of it is looked at
+        }
+        let found = self.find(entry.offset).await?;
+        Ok(found.is_some_and(|found| {
+            found.header.base_offset <= entry.offset
+                && found.header.max_timestamp == entry.timestamp
+        }))
+    }
+
+    /// Makes the index of a segment anew whose files say what is not true.
+    async fn renew_index(&self, base: Offset) -> Result<Rc<SparseIndex>, ReadError> {
+        let path = self.path(base, Kind::TimeIndex);
+        tracing::warn!(path = %path.display(), "the time index is not true of the log, it is made anew");
+        let index = self.rebuild_index(base).await?;
+        if self.state.borrow().active().base != base {
+            self.write_index_files(base, &index)?;
+        }
+        Ok(index)
     }
 
     /// The newest timestamp of a segment's batches that lie wholly below `limit`.
@@ -177,10 +219,7 @@ impl Partition {
             .read_window(&file, place.segment, place.position, len)
             .await?;
         if bytes.len() < len {
-            return Err(ReadError::Corrupt {
-                path: self.path(place.segment, Kind::Log),
-                at: place,
-            });
+            return Err(self.corrupt(place, "the file ends before its log"));
         }
         Ok(bytes.to_vec())
     }
@@ -206,12 +245,12 @@ impl Partition {
             return Ok((header.max_timestamp >= timestamp.0)
                 .then(|| found(header.max_timestamp, header.base_offset)));
         }
-        let corrupt = || ReadError::Corrupt {
-            path: self.path(place.segment, Kind::Log),
-            at: place,
-        };
+        let corrupt = || self.corrupt(place, "the batch is not what was written");
         let bytes = self.batch_bytes(place, header).await?;
         let view = BatchView::parse(&bytes).map_err(|_| corrupt())?;
+        if !view.verify_crc() {
+            return Err(self.corrupt(place, BatchFault::Checksum));
+        }
         let inflated;
         let body = match view.codec().ok_or_else(corrupt)? {
             Codec::None => view.body(),

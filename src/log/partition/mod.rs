@@ -3,6 +3,7 @@
 //! Owns the segments of one directory, their bytes in memory, indexes, producer state and leader
 //! epochs. Decides what to roll, drain, cut and where; never decides when something is durable.
 
+mod check;
 mod close;
 mod context;
 mod drain;

@@ -149,6 +149,7 @@ impl Partition {
             busy: Cell::new(false),
             idle: Event::new(),
             gone: Cell::new(false),
+            rotten: Cell::new(None),
             durable_moved: Event::new(),
             observers: Observers::default(),
             this: this.clone(),

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::base::ids::Offset;
 use crate::base::limits::PAGE_BYTES;
+use crate::log::partition::check::Checked;
 use crate::log::partition::facts::{LastBatch, SegmentFacts};
 use crate::log::segment::{BatchHeader, HEADER_BYTES, Largest, SparseIndex, Tail};
 
@@ -50,6 +51,8 @@ pub(super) struct Segment {
     pub(super) dirty: bool,
     /// The producers as they were when it was sealed: what its `.snapshot` will say.
     pub(super) snapshot: Option<Vec<u8>>,
+    /// What readers had of its file in this run.
+    pub(super) checked: Checked,
 }
 
 impl Segment {
@@ -78,6 +81,7 @@ impl Segment {
             on_disk: false,
             dirty: false,
             snapshot: None,
+            checked: Checked::default(),
         }
     }
 

@@ -185,17 +185,17 @@ impl SparseIndex {
         Some(u64::from(entry.position)).filter(|position| *position > above)
     }
 
-    /// Up to this offset, no record is as new as `timestamp`; look from there on.
-    pub fn floor_time(&self, timestamp: i64) -> Offset {
+    /// The newest time below `timestamp` that an entry names: up to its offset, no record is as new
+    /// as `timestamp`. `None`: look from the segment's first offset on.
+    pub fn floor_time(&self, timestamp: i64) -> Option<Largest> {
         let above = self
             .times
             .partition_point(|entry| entry.timestamp < timestamp);
-        self.times
-            .get(..above)
-            .and_then(<[_]>::last)
-            .map_or(self.base, |entry| {
-                self.base.plus(i64::from(entry.relative_offset))
-            })
+        let entry = self.times.get(..above)?.last()?;
+        Some(Largest {
+            timestamp: entry.timestamp,
+            offset: self.base.plus(i64::from(entry.relative_offset)),
+        })
     }
 
     /// The last entry of the time index, which in a finished one is the segment's newest.
@@ -324,9 +324,10 @@ mod tests {
     #[test]
     fn times_begin_before_the_first_record_that_is_new_enough() {
         let index = filled(12, 1000, 4096);
-        assert_eq!(index.floor_time(1005), Offset(100));
-        assert_eq!(index.floor_time(1006), Offset(105));
-        assert_eq!(index.floor_time(9999), Offset(110));
+        let floor = |time| index.floor_time(time).map(|entry| entry.offset);
+        assert_eq!(floor(1005), None);
+        assert_eq!(floor(1006), Some(Offset(105)));
+        assert_eq!(floor(9999), Some(Offset(110)));
         assert_eq!(
             index.last_time(),
             Some(Largest {
