@@ -267,6 +267,16 @@ pub enum LogAction {
         #[arg(short, long)]
         records: bool,
     },
+    /// Check every byte of log directories whose broker is stopped; changes nothing
+    ///
+    /// Names each damage with its file and byte, the partition and offsets that it touches, and what
+    /// to do. Give all of a broker's log.dirs. Ends with code 0 if all is sound, 1 if there is
+    /// damage, 2 if a directory cannot be judged: a broker works there, or it is none.
+    Verify {
+        /// Log directories: Corelane's, or Kafka's own
+        #[arg(required = true)]
+        dirs: Vec<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

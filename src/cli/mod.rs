@@ -8,7 +8,7 @@ mod args;
 mod client;
 mod config;
 mod consume;
-mod dump;
+mod log;
 mod output;
 mod payload;
 mod produce;

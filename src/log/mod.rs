@@ -13,6 +13,7 @@ pub mod producers;
 pub mod recovery;
 pub mod segment;
 pub mod store;
+pub mod verify;
 
 pub use append::{AppendError, Origin, StorageError};
 pub use store::{Appended, LogConfig, LogStore, NewPartition, Ticket};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::apply::{ApplyError, apply};
 use super::frame::{FileKind, FrameError, read_header, scan};
 use super::image::Image;
+use super::store::{LOG_NAME, SNAPSHOT_NAME};
 use crate::base::config::BrokerConfig;
 
 /// Why a directory's metadata cannot be used.
@@ -30,7 +31,7 @@ pub enum RecoverError {
     },
     /// The log goes on from a snapshot that is not there.
     #[error(
-        "the log continues after batch {log}, but the snapshot {}: a file was lost or replaced; \
+        "{LOG_NAME} continues after batch {log}, but {SNAPSHOT_NAME} {}: a file was lost or replaced; \
          restore both from the same backup",
         .snapshot.map_or("is missing".to_owned(), |s| format!("ends with batch {s}"))
     )]
@@ -41,10 +42,10 @@ pub enum RecoverError {
         snapshot: Option<u64>,
     },
     /// A snapshot without a log.
-    #[error("the snapshot is there, but the log is missing: restore it from a backup")]
+    #[error("{SNAPSHOT_NAME} is there, but {LOG_NAME} is missing: restore it from a backup")]
     NoLog,
     /// A snapshot that is not whole.
-    #[error("the snapshot is damaged: restore it from a backup")]
+    #[error("{SNAPSHOT_NAME} is damaged: restore it from a backup")]
     Snapshot,
 }
 
@@ -104,7 +105,7 @@ pub fn recover(
             Some(_) => Err(RecoverError::NoLog),
         };
     };
-    let file = "log";
+    let file = LOG_NAME;
     let bad = |error| RecoverError::File { file, error };
     let base = read_header(FileKind::Log, bytes).map_err(bad)?;
     if base > image.sequence {
@@ -146,7 +147,7 @@ pub fn recover(
 
 /// Applies a snapshot's records; its sequence number.
 fn replay_snapshot(image: &mut Image, bytes: &[u8]) -> Result<u64, RecoverError> {
-    let file = "snapshot";
+    let file = SNAPSHOT_NAME;
     let bad = |error| RecoverError::File { file, error };
     let sequence = read_header(FileKind::Snapshot, bytes).map_err(bad)?;
     // its one frame carries the header's number; it is written whole or not at all

@@ -32,7 +32,10 @@ pub const SNAPSHOT_NAME: &str = "corelane.metadata.snapshot";
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The files do not fit together or are damaged.
-    #[error("metadata in {directory}: {error}")]
+    #[error(
+        "metadata in {directory}: {error}. `corelane log repair {directory}` shows what can be made \
+         of the rest"
+    )]
     Recover {
         /// In which directory.
         directory: PathBuf,

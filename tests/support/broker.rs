@@ -107,7 +107,8 @@ impl Setup {
         self.home.path().join("data")
     }
 
-    fn log(&self) -> PathBuf {
+    /// What the broker writes, over all its starts.
+    pub fn log(&self) -> PathBuf {
         self.home.path().join("broker.log")
     }
 

@@ -3,12 +3,11 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value as Json, json};
 
-use crate::cli::args::LogAction;
 use crate::cli::output::{Output, counted};
 use crate::cli::payload;
 use crate::log::dump::{DumpError, DumpOptions, Line, Value, dump};
@@ -35,12 +34,11 @@ impl RingSource for OnDisk {
     }
 }
 
-pub fn run(action: LogAction, output: &Output) -> anyhow::Result<()> {
-    let LogAction::Dump { files, records } = action;
+pub fn run(files: &[PathBuf], records: bool, output: &Output) -> anyhow::Result<()> {
     let options = DumpOptions { records };
     let mut out = BufWriter::new(io::stdout().lock());
     let mut problems = 0;
-    for path in &files {
+    for path in files {
         let shown = path.display();
         if files.len() > 1 && !output.json {
             writeln!(out, "{}", output.strong(&shown.to_string()))?;

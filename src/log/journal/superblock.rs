@@ -196,6 +196,11 @@ impl Superblock {
         }
     }
 
+    /// Whether one of the two pages is whole by itself.
+    pub fn is_whole(page: &[u8]) -> bool {
+        Superblock::decode(page).is_ok()
+    }
+
     /// Where a scan of the ring begins.
     pub fn scan_start(&self) -> ScanStart {
         ScanStart {

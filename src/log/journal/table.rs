@@ -218,6 +218,12 @@ impl Table {
         Ok(table)
     }
 
+    /// Whose a table or base says it is, unchecked; `None` where no block begins.
+    pub fn owner(bytes: &[u8]) -> Option<Uuid> {
+        let (raw, _) = RawBlock::ref_from_prefix(bytes).ok()?;
+        (raw.magic == MAGIC).then_some(Uuid(raw.owner))
+    }
+
     fn decode(bytes: &[u8], owner: Uuid) -> Result<(Table, u32), TableError> {
         let mut table = Table::default();
         let mut previous = 0;

@@ -236,6 +236,16 @@ impl Recovering {
         self.facts.log_start = self.facts.log_start.min(end);
     }
 
+    /// Where leader epochs begin.
+    pub fn epochs(&self) -> &LeaderEpochs {
+        &self.epochs
+    }
+
+    /// Segments before the drained place that a clean stop saw: base offset and length in bytes.
+    pub fn sealed(&self) -> &[(Offset, u64)] {
+        &self.facts.sealed
+    }
+
     /// What settling must write to the segments' files, each at its exact place; overlapping parts
     /// agree.
     pub fn pending(&self) -> impl Iterator<Item = (Place, &[u8])> {

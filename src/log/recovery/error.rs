@@ -15,7 +15,10 @@ pub enum OpenError {
         dir: PathBuf,
     },
     /// It belongs to another machine.
-    #[error("{dir} belongs to node.id={found}, this broker is node.id={expected}")]
+    #[error(
+        "{dir} belongs to node.id={found} by its meta.properties, this broker is node.id={expected}: \
+         it is another's, or `corelane log verify` finds the file damaged"
+    )]
     WrongNode {
         /// The log directory.
         dir: PathBuf,
@@ -25,7 +28,10 @@ pub enum OpenError {
         found: i32,
     },
     /// It belongs to another cluster.
-    #[error("{dir} belongs to cluster {found}, this broker to {expected}")]
+    #[error(
+        "{dir} belongs to cluster {found} by its meta.properties, this broker to {expected}: it is \
+         another's, or `corelane log verify` finds the file damaged"
+    )]
     WrongCluster {
         /// The log directory.
         dir: PathBuf,

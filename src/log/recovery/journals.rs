@@ -26,7 +26,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    pub(crate) fn new(path: &Path, what: impl ToString) -> Fault {
+    /// Something is wrong with the file as a whole.
+    pub fn new(path: &Path, what: impl ToString) -> Fault {
         Fault {
             path: path.to_owned(),
             at: None,
@@ -166,6 +167,26 @@ pub(crate) fn replay_journal(
             Ok(Some(Fault::at(path, position, what)))
         }
     }
+}
+
+/// Takes what can be read of a journal that an earlier start set aside: bytes of partitions that
+/// are damaged since.
+pub(crate) fn replay_evidence(ring: &Ring, path: &Path, replay: &mut Replay) -> Result<(), Fault> {
+    let file = ring
+        .open(path, OpenOptions::default())
+        .map_err(|error| Fault::new(path, error))?;
+    let mut pages = vec![0; 2 * PAGE_BYTES];
+    file.read_now(&mut pages, 0)
+        .map_err(|error| Fault::at(path, 0, error))?;
+    let superblock = Superblock::choose(&pages).map_err(|error| Fault::at(path, 0, error))?;
+    let source = Bytes(file);
+    let mut scanner = Scanner::new(&source, superblock.scan_start());
+    while let Ok(Some(entry)) = scanner.next_entry() {
+        for (item, data) in entry.items().flatten() {
+            replay.loosen(&item, data);
+        }
+    }
+    Ok(())
 }
 
 /// Whether durable entries of a journal cannot be read.

@@ -3,15 +3,16 @@
 //! shard, before any shard serves; its result is plain data.
 
 mod error;
-mod identity;
-mod journals;
+pub(crate) mod identity;
+pub(crate) mod journals;
 mod open;
 mod opened;
-mod replay;
-mod run;
+pub(crate) mod overlay;
+pub(crate) mod replay;
+pub(crate) mod run;
 mod settle;
 mod strays;
-mod walk;
+pub(crate) mod walk;
 
 pub use error::OpenError;
 pub use journals::Fault;

@@ -9,6 +9,7 @@ use crate::base::ids::PartitionKey;
 use crate::log::journal::entry::{EntryView, Item, ItemKind};
 use crate::log::journal::table::{Record, Table};
 use crate::log::partition::{PartitionFacts, Recovering};
+use crate::log::recovery::walk::Loose;
 use crate::log::segment::Place;
 
 /// A partition under way.
@@ -20,6 +21,23 @@ pub(crate) struct Replaying {
     pub damaged: Option<String>,
     /// The journal that wrote about it in the last run.
     pub journal: Option<usize>,
+    /// Bytes that the journal has behind the damage, if they are asked for.
+    pub loose: Loose,
+}
+
+impl Replaying {
+    fn keep_loose(&mut self, item: &Item, data: &[u8]) {
+        let at = Place::new(item.segment, item.position);
+        match item.kind {
+            ItemKind::Data | ItemKind::Carry => self.loose.push((at, data.to_vec())),
+            ItemKind::Truncate => {
+                self.loose.retain(|(from, _)| *from < at);
+                self.state.truncate(at, item.base_offset);
+            }
+            ItemKind::LogStart => self.state.advance_log_start(item.base_offset),
+            _ => {}
+        }
+    }
 }
 
 /// The entry that an item comes from.
@@ -46,6 +64,8 @@ pub(crate) struct Replay {
     /// Items about partitions that nothing names.
     pub unknown: BTreeSet<PartitionKey>,
     pub items: u64,
+    /// Keep what journals hold of a log behind the damage in it.
+    pub keep_loose: bool,
 }
 
 impl Replay {
@@ -83,6 +103,7 @@ impl Replay {
                         state,
                         damaged: record.damaged,
                         journal,
+                        loose: Vec::new(),
                     },
                 );
             }
@@ -145,6 +166,7 @@ impl Replay {
                     state: Recovering::new(PartitionFacts::empty(item.base_offset, now_ms)),
                     damaged: None,
                     journal: Some(journal),
+                    loose: Vec::new(),
                 },
             );
         }
@@ -154,6 +176,9 @@ impl Replay {
         };
         partition.journal = Some(journal);
         if partition.damaged.is_some() {
+            if self.keep_loose && item.holds(data) {
+                partition.keep_loose(item, data);
+            }
             return;
         }
         if !item.holds(data) {
@@ -208,6 +233,42 @@ impl Replay {
             if partition.journal.is_none_or(|of| of == journal) {
                 partition.damaged.get_or_insert_with(|| reason.to_owned());
             }
+        }
+    }
+
+    /// As [`Replay::damage_journal`] for journals of which nothing can be read: whatever is not known
+    /// to belong to one of `readable` may have been in them.
+    pub fn damage_unless(&mut self, readable: &[usize], reason: &str) {
+        for partition in self.partitions.values_mut() {
+            if partition.journal.is_none_or(|of| !readable.contains(&of)) {
+                partition.damaged.get_or_insert_with(|| reason.to_owned());
+            }
+        }
+    }
+
+    /// A partition of which only its files say anything; `lost` if more was known of it once.
+    pub fn adopt(&mut self, key: PartitionKey, topic: &str, facts: PartitionFacts, lost: bool) {
+        let damaged = "only its directory names it: what base or table said of it is lost";
+        self.partitions.insert(
+            key,
+            Replaying {
+                topic: topic.to_owned(),
+                generation: 0,
+                state: Recovering::new(facts),
+                damaged: lost.then(|| damaged.to_owned()),
+                journal: None,
+                loose: Vec::new(),
+            },
+        );
+    }
+
+    /// An item of a journal that an earlier start gave up.
+    pub fn loosen(&mut self, item: &Item, data: &[u8]) {
+        let damaged = self.partitions.get_mut(&item.key);
+        if let Some(partition) = damaged.filter(|partition| partition.damaged.is_some())
+            && item.holds(data)
+        {
+            partition.keep_loose(item, data);
         }
     }
 

@@ -249,7 +249,7 @@ fn walk_files(
             continue;
         }
         let path = dir.join(names::partition_dir(&partition.topic, key.partition));
-        if let Some(at) = walk(ring, &path, key.topic, &mut partition.state)? {
+        if let Some(at) = walk(ring, &path, key.topic, &mut partition.state, &Vec::new())? {
             tracing::warn!(partition = %key, %at, "the log was cut to what is whole in its files");
         }
     }

@@ -1,0 +1,96 @@
+//! Log directories of one broker, looked through together.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::base::ids::ShardId;
+use crate::cli::log::metadata::{self, Metadata};
+use crate::cli::output::Output;
+use crate::cli::run::Usage;
+use crate::log::verify::{Finding, Severity, Survey, survey, total_bytes};
+use crate::ring::uring::UringDriver;
+use crate::ring::{Executor, ExecutorOptions, Ring};
+
+/// Buffers of a command that works on files alone.
+const ARENA_BYTES: usize = 16 << 20;
+
+/// Runs `work` on a ring of its own.
+pub fn on_ring<T>(work: impl AsyncFnOnce(Ring) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let options = ExecutorOptions {
+        arena_bytes: ARENA_BYTES,
+        poll: Duration::ZERO,
+    };
+    let driver = Rc::new(UringDriver::new()?);
+    let mut executor = Executor::with_options(driver, ShardId(0), options);
+    let ring = executor.ring();
+    executor.block_on(work(ring))
+}
+
+/// What a set of directories holds.
+pub struct Looked {
+    pub surveys: Vec<Survey>,
+    pub metadata: Metadata,
+}
+
+impl Looked {
+    /// All that is found, directory by directory, then what no directory shows by itself.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        let of_directories = self.surveys.iter().flat_map(|survey| &survey.findings);
+        of_directories.chain(&self.metadata.findings)
+    }
+
+    /// How many tell of damage.
+    pub fn damage(&self) -> u64 {
+        let damage = |f: &&Finding| f.severity == Severity::Damage;
+        self.findings().filter(damage).count() as u64
+    }
+}
+
+/// Looks through directories whose broker is stopped.
+pub fn look(ring: &Ring, dirs: &[PathBuf], output: &Output) -> anyhow::Result<Looked> {
+    let total = dirs.iter().map(|dir| total_bytes(ring, dir)).sum();
+    let mut progress = Progress::new(total, output);
+    let mut surveys = Vec::new();
+    for dir in dirs {
+        let looked = survey(ring, dir, &mut |bytes| progress.read(bytes));
+        surveys.push(looked.map_err(|error| Usage(error.to_string()))?);
+    }
+    progress.bar.finish_and_clear();
+    let metadata = metadata::check(ring, dirs, &surveys);
+    Ok(Looked { surveys, metadata })
+}
+
+/// A bar on a terminal, shown once it took over two seconds.
+struct Progress {
+    bar: ProgressBar,
+    since: Instant,
+    shown: bool,
+}
+
+impl Progress {
+    const AFTER: Duration = Duration::from_secs(2);
+
+    fn new(total: u64, output: &Output) -> Progress {
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+        Progress {
+            bar,
+            since: Instant::now(),
+            shown: output.json,
+        }
+    }
+
+    fn read(&mut self, bytes: u64) {
+        self.bar.inc(bytes);
+        if !self.shown && self.since.elapsed() > Progress::AFTER {
+            self.shown = true;
+            let style = "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+            if let Ok(style) = ProgressStyle::with_template(style) {
+                self.bar.set_style(style);
+            }
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+    }
+}
