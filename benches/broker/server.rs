@@ -59,7 +59,11 @@ pub fn free_port() -> SocketAddr {
 impl Server {
     /// Starts the broker and waits until it answers ApiVersions.
     pub fn broker(setup: &BrokerSetup) -> Server {
-        let addr = free_port();
+        Server::broker_at(setup, free_port())
+    }
+
+    /// The same, where one has been that clients come back to.
+    pub fn broker_at(setup: &BrokerSetup, addr: SocketAddr) -> Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
         command.args([
             "serve",

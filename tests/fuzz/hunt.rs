@@ -19,6 +19,8 @@ use crate::support::wait::{Deadline, now, pause};
 const HANG: Duration = Duration::from_secs(20);
 /// Inputs that are kept to be broken further.
 const POOL: usize = 1000;
+/// Outcomes that are remembered; what comes then is no news.
+const OUTCOMES: usize = 1 << 18;
 
 /// The target with faults that must be found.
 pub const PLANTED: &str = "planted";
@@ -85,7 +87,8 @@ pub fn hunt(target: Target, limit: Duration, seed: u64) -> Result<Tally> {
             {
                 repair(&mut input);
             }
-            if found.insert(execute(&target, &input, progress)) {
+            let outcome = execute(&target, &input, progress);
+            if found.len() < OUTCOMES && found.insert(outcome) {
                 match pool.len() < POOL {
                     true => pool.push(input),
                     false => pool[other] = input,
