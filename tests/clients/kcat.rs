@@ -46,6 +46,16 @@ impl Kcat {
             .context("no count")
     }
 
+    /// The topics that kcat's listing of everything shows.
+    pub fn topics(&self) -> Result<Vec<String>> {
+        let text = run_ok(self.command().arg("-L"), b"", LIMIT)?.text();
+        let names = text.lines().filter_map(|l| {
+            let rest = l.trim().strip_prefix("topic \"")?;
+            Some(rest.split_once('"')?.0.to_owned())
+        });
+        Ok(names.collect())
+    }
+
     /// An offset by time, or -1 for the end and -2 for the beginning.
     fn query(&self, topic: &str, partition: i32, time: i64) -> Result<i64> {
         let which = format!("{topic}:{partition}:{time}");

@@ -86,6 +86,15 @@ impl Librdkafka {
         Ok((metadata.brokers().len(), leaders.len()))
     }
 
+    /// The topics that a listing of everything shows.
+    pub fn topics(&self) -> Result<Vec<String>> {
+        let metadata = self
+            .consumer(MAX_WAIT, 1 << 20)?
+            .fetch_metadata(None, LIMIT)?;
+        let topics = metadata.topics();
+        Ok(topics.iter().map(|t| t.name().to_owned()).collect())
+    }
+
     /// Sends one record and answers the error code of its delivery report, if it failed.
     pub fn refused(&self, sending: &Sending<'_>) -> Result<Option<RDKafkaErrorCode>> {
         let outcomes = self.send(sending)?;

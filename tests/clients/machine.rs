@@ -196,6 +196,18 @@ pub fn kafka_console_tools_round_trip(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
+/// Listing everything shows every topic.
+pub fn all_topics_are_listed(stage: &mut Stage) -> Result<()> {
+    let topic = stage.topic("listed", 1, &[])?;
+    let listed = stage.librdkafka().topics()?;
+    ensure!(listed.contains(&topic), "librdkafka lists {listed:?}");
+    if Kind::Kcat.missing().is_none() {
+        let listed = Kcat::new(&stage.bootstrap()).topics()?;
+        ensure!(listed.contains(&topic), "kcat lists {listed:?}");
+    }
+    Ok(())
+}
+
 /// A tool that needs what is not served is told so, and does not wait.
 pub fn tools_of_apis_that_are_not_served_say_so(stage: &mut Stage) -> Result<()> {
     if is_kafka() {

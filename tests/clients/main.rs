@@ -125,6 +125,7 @@ fn two_lanes() -> Suite {
         &[],
         cases::a_batch_above_the_limit_is_refused,
     );
+    suite.case("all_topics_are_listed", &[], machine::all_topics_are_listed);
     suite.case(
         "lanes_are_shown_to_clients_that_can_use_them",
         &[],
