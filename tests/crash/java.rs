@@ -7,10 +7,10 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result};
 
-use crate::history::History;
-use crate::random::Random;
+use crate::support::history::History;
 use crate::support::kafka;
 use crate::support::process::Guard;
+use crate::support::random::Random;
 
 const SOURCE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),

@@ -8,10 +8,7 @@
 //! run needs no more memory and disk than a short one.
 //! `CORELANE_TEST_BROKER=kafka` puts Apache Kafka in the broker's place.
 
-mod history;
 mod java;
-mod load;
-mod random;
 mod stretch;
 mod strike;
 #[path = "../support/mod.rs"]
@@ -22,10 +19,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use random::Random;
 use stretch::{Stretch, no_partition_is_left};
 use strike::Tally;
 use support::broker::Setup;
+use support::random::Random;
 use support::wait;
 
 /// Rounds on one set of topics: what is kept of their records, here and on the disk, is bounded.
@@ -37,7 +34,7 @@ fn number(variable: &str) -> Option<u64> {
 
 fn killed_under_load(policy: &str, rounds: u64, seed: u64) -> Result<()> {
     println!("\n{policy}: seed {seed}, {rounds} kills");
-    history::self_test()?;
+    support::history::self_test()?;
     let mut random = Random::new(seed);
     let mut setup = Setup::new(&[("corelane.flush.policy", policy)])?;
     let outcome = rounds_on(&mut setup, rounds, &mut random);

@@ -4,24 +4,20 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
+use anyhow::{Context, Result, anyhow, bail};
+use rdkafka::admin::AdminOptions;
 
-use crate::history::{Entry, History, Promise};
-use crate::load::{self, Running};
-use crate::random::Random;
 use crate::support::broker::{Broker, Setup};
+use crate::support::history::{self, Entry, History, Promise};
+use crate::support::load::{self, Running};
+use crate::support::random::Random;
 use crate::support::wait;
 use crate::{java, support};
 
-/// From a start until every producer and the watcher get on.
-const PROGRESS_LIMIT: Duration = Duration::from_secs(60);
 /// From the deletion of a topic until its directories are gone.
 const DELETE_LIMIT: Duration = Duration::from_secs(60);
 /// How much of a log each round reads again, besides what is new. The last round reads all.
-const AGAIN: usize = 500;
+const AGAIN: i64 = 500;
 
 pub struct Stretch {
     bootstrap: String,
@@ -54,7 +50,7 @@ impl Stretch {
             Some(_) => Vec::new(),
         };
         let histories = [&idempotent[..], &plain, &written, &of_java].concat();
-        create_topics(&bootstrap, &histories).with_context(|| broker.log_tail())?;
+        load::create_topics(&bootstrap, &histories).with_context(|| broker.log_tail())?;
         let clients = vec![
             load::producer(&bootstrap, idempotent, "all", random.split())?,
             load::producer(&bootstrap, plain, "all", random.split())?,
@@ -76,22 +72,8 @@ impl Stretch {
 
     /// Waits until every partition has acknowledged something new and the watcher has seen it.
     pub fn progress(&self, broker: &mut Broker, round: u64) -> Result<()> {
-        let histories = &self.histories;
-        let before: Vec<usize> = histories.iter().map(|h| h.acked_count()).collect();
-        let seen: Vec<i64> = histories.iter().map(|h| h.seen_end()).collect();
-        let what = "every client to get on after a start";
-        let done = wait::until(PROGRESS_LIMIT, what, || {
-            ensure!(broker.runs(), "the broker ended by itself");
-            let mut news = histories.iter().zip(before.iter().zip(&seen));
-            if news.all(|(h, (acked, seen))| h.acked_count() > *acked && h.seen_end() > *seen) {
-                return Ok(Some(()));
-            }
-            for history in histories {
-                history.snapshot()?; // a broken promise ends the wait
-            }
-            Ok(None)
-        });
-        done.with_context(|| format!("round {round}; {}", broker.log_tail()))
+        load::progress(&self.histories, || broker.runs())
+            .with_context(|| format!("round {round}; {}", broker.log_tail()))
     }
 
     /// Reads what is new, and some of what is not, and judges all logs; how many records they hold.
@@ -102,16 +84,25 @@ impl Stretch {
 
     /// Reads and judges everything.
     pub fn judge_all(&mut self, broker: &mut Broker, round: u64) -> Result<usize> {
-        self.judge_from(usize::MAX >> 1)
+        self.judge_from(i64::MAX >> 1)
             .with_context(|| format!("after round {round}; {}", broker.log_tail()))
     }
 
-    fn judge_from(&mut self, again: usize) -> Result<usize> {
-        let told = self.histories.iter().map(|history| history.snapshot());
-        let told = told.collect::<Result<Vec<_>>>()?;
-        load::read(&self.bootstrap, &self.histories, &mut self.logs, again)?;
-        for ((history, log), told) in self.histories.iter().zip(&self.logs).zip(&told) {
-            history.judge(log, told)?;
+    fn judge_from(&mut self, again: i64) -> Result<usize> {
+        let demands = self.histories.iter().map(|history| history.demand());
+        let demands = demands.collect::<Result<Vec<_>>>()?;
+        let logs = &mut self.logs;
+        let known: Vec<i64> = logs.iter().map(|log| log.len() as i64).collect();
+        let histories = &self.histories;
+        load::read(
+            &self.bootstrap,
+            histories,
+            &known,
+            again,
+            |place, offset, bytes| keep(&mut logs[place], offset, bytes),
+        )?;
+        for (demand, log) in demands.iter().zip(&self.logs) {
+            demand.judge(log).into_result()?;
         }
         Ok(self.logs.iter().map(Vec::len).sum())
     }
@@ -126,7 +117,7 @@ impl Stretch {
     pub fn delete_topics(self) -> Result<()> {
         let mut names: Vec<&str> = self.histories.iter().map(|h| h.topic.as_str()).collect();
         names.dedup();
-        let admin = admin(&self.bootstrap)?;
+        let admin = load::admin(&self.bootstrap)?;
         let outcome = pollster::block_on(admin.delete_topics(&names, &AdminOptions::new()))?;
         for result in outcome {
             result.map_err(|(name, code)| anyhow!("{name} was not deleted: {code}"))?;
@@ -135,27 +126,15 @@ impl Stretch {
     }
 }
 
-fn admin(bootstrap: &str) -> Result<AdminClient<DefaultClientContext>> {
-    Ok(ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .create()?)
-}
-
-fn create_topics(bootstrap: &str, histories: &[Arc<History>]) -> Result<()> {
-    let admin = admin(bootstrap)?;
-    let mut topics: Vec<(&str, i32)> = Vec::new();
-    for history in histories {
-        match topics.last_mut() {
-            Some((name, partitions)) if *name == history.topic => *partitions += 1,
-            _ => topics.push((&history.topic, 1)),
+/// Takes a record that was read into its log, or checks that it is as it was.
+fn keep(log: &mut Vec<Entry>, offset: i64, bytes: &[u8]) -> Result<()> {
+    let entry = history::entry(bytes)?;
+    match log.get(offset as usize) {
+        Some(known) if *known != entry => {
+            bail!("{known:?} was at offset {offset}, where {entry:?} is now")
         }
-    }
-    for (name, partitions) in topics {
-        let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-        let outcome = pollster::block_on(admin.create_topics([&new], &AdminOptions::new()))?;
-        for result in outcome {
-            result.map_err(|(name, code)| anyhow!("{name} was not created: {code}"))?;
-        }
+        Some(_) => {}
+        None => log.push(entry),
     }
     Ok(())
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::load::REQUEST_LIMIT;
-use crate::random::Random;
 use crate::support::broker::{Broker, Setup};
+use crate::support::load::REQUEST_LIMIT;
+use crate::support::random::Random;
 use crate::support::wait::pause;
 
 /// Counts of what was done.

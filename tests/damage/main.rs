@@ -9,9 +9,6 @@
 #[allow(dead_code)]
 mod client;
 mod data;
-#[path = "../crash/random.rs"]
-#[allow(dead_code)]
-mod random;
 mod serving;
 #[path = "../support/mod.rs"]
 mod support;
@@ -22,7 +19,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 
 use data::{End, Template};
-use random::Random;
+use support::random::Random;
 use trial::{Flip, Trial};
 
 fn number(variable: &str, default: u64) -> u64 {

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::data::{Name, Template, journal_end, log};
-use crate::random::Random;
 use crate::serving::{Seen, append, read_all};
 use crate::support::broker::Broker;
+use crate::support::random::Random;
 
 /// Bits of one byte of a file that are turned.
 pub struct Flip {

@@ -120,7 +120,7 @@ impl Setup {
 
     /// Starts the process; it may not answer yet.
     pub fn spawn(&self) -> Result<Broker> {
-        let mut command = if self.kafka {
+        let command = if self.kafka {
             kafka::server(self.home.path(), self.address)?
         } else {
             let binary = env!("CARGO_BIN_EXE_corelane");
@@ -146,18 +146,7 @@ impl Setup {
             }
             command
         };
-        let log = File::options().create(true).append(true).open(self.log())?;
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot start {command:?}"))?;
-        Ok(Broker {
-            process: Guard(child),
-            address: self.address,
-            log: self.log(),
-        })
+        Broker::spawn(command, self.address, self.log())
     }
 
     /// Starts the process and waits until it answers.
@@ -169,6 +158,23 @@ impl Setup {
 }
 
 impl Broker {
+    /// Starts the process that will answer at an address; it may not yet. What it writes is added
+    /// to the file `log`.
+    pub fn spawn(mut command: Command, address: SocketAddr, log: PathBuf) -> Result<Broker> {
+        let file = File::options().create(true).append(true).open(&log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))?;
+        Ok(Broker {
+            process: Guard(child),
+            address,
+            log,
+        })
+    }
+
     /// Where clients connect.
     pub fn address(&self) -> String {
         self.address.to_string()
@@ -220,21 +226,29 @@ impl Broker {
 
     /// Ends it with SIGTERM; how it ended, and its last lines.
     pub fn terminate(mut self) -> Result<(ExitStatus, String)> {
-        let status = self.wait_after_sigterm()?;
+        let status = self.wait_after(Signal::SIGTERM)?;
         Ok((status, self.log_tail()))
     }
 
-    fn wait_after_sigterm(&mut self) -> Result<ExitStatus> {
-        kill(self.pid(), Signal::SIGTERM)?;
-        let status = reap(&mut self.process.0, STOP_LIMIT, "the broker after SIGTERM");
+    fn wait_after(&mut self, signal: Signal) -> Result<ExitStatus> {
+        kill(self.pid(), signal)?;
+        let status = reap(&mut self.process.0, STOP_LIMIT, "the broker after a signal");
         status.with_context(|| self.log_tail())
     }
 
     /// Ends it with SIGTERM and waits for the clean stop.
-    pub fn stop(mut self) -> Result<()> {
-        let status = self.wait_after_sigterm()?;
+    pub fn stop(self) -> Result<()> {
+        self.stop_by(Signal::SIGTERM)
+    }
+
+    /// Ends it with a signal and waits for the clean stop.
+    pub fn stop_by(mut self, signal: Signal) -> Result<()> {
+        let status = self.wait_after(signal)?;
+        let number = signal as i32;
         // a JVM reports the signal that it handled
-        let clean = status.success() || status.code() == Some(143) || status.signal() == Some(15);
+        let clean = status.success()
+            || status.code() == Some(128 + number)
+            || status.signal() == Some(number);
         ensure!(clean, "the broker ended with {status}: {}", self.log_tail());
         Ok(())
     }

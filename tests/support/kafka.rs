@@ -55,27 +55,36 @@ pub fn tool_output(class: &str, args: &[&str]) -> Result<Output> {
     run(java()?.arg(class).args(args), b"", TOOL_LIMIT)
 }
 
+/// The id of every cluster that tests format.
+pub const CLUSTER_ID: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
+
+/// The configuration of Apache Kafka as one node that is broker and controller.
+pub fn properties(address: &str, controller: &str, data: &str) -> String {
+    format!(
+        "process.roles=broker,controller\nnode.id=1\n\
+         controller.quorum.voters=1@{controller}\n\
+         listeners=PLAINTEXT://{address},CONTROLLER://{controller}\n\
+         controller.listener.names=CONTROLLER\nlog.dirs={data}\n\
+         offsets.topic.replication.factor=1\n"
+    )
+}
+
 /// The command that runs Apache Kafka as one node with its data under `home`.
 pub fn server(home: &Path, address: SocketAddr) -> Result<Command> {
-    let properties = home.join("server.properties");
-    if !properties.exists() {
-        let controller = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let text = format!(
-            "process.roles=broker,controller\nnode.id=1\n\
-             controller.quorum.voters=1@{controller}\n\
-             listeners=PLAINTEXT://{address},CONTROLLER://{controller}\n\
-             controller.listener.names=CONTROLLER\nlog.dirs={}\n\
-             offsets.topic.replication.factor=1\n",
-            home.join("data").display()
-        );
-        fs::write(&properties, text)?;
-        let id = "AAAAAAAAAAAAAAAAAAAAAQ";
-        let file = properties.to_str().context("a temporary path is UTF-8")?;
-        tool("kafka.tools.StorageTool", &["format", "-t", id, "-c", file])?;
+    let file = home.join("server.properties");
+    if !file.exists() {
+        let controller = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let data = home.join("data").display().to_string();
+        fs::write(&file, properties(&address.to_string(), &controller, &data))?;
+        let file = file.to_str().context("a temporary path is UTF-8")?;
+        tool(
+            "kafka.tools.StorageTool",
+            &["format", "-t", CLUSTER_ID, "-c", file],
+        )?;
     }
     let mut command = Command::new("java");
     command
         .args(["-Xmx768m", "-cp", &class_path()?, "kafka.Kafka"])
-        .arg(properties);
+        .arg(file);
     Ok(command)
 }

@@ -2,6 +2,10 @@
 #![allow(dead_code)]
 
 pub mod broker;
+pub mod history;
 pub mod kafka;
+pub mod load;
 pub mod process;
+pub mod random;
+pub mod sequence;
 pub mod wait;

@@ -75,6 +75,7 @@ const NOT_PROPERTIES_PREFIXES: &[&str] = &[
     "CORELANE_TEST_",
     "CORELANE_CRASH_",
     "CORELANE_FUZZ_",
+    "CORELANE_POWERCUT_",
     "CORELANE_SIM_",
 ];
 

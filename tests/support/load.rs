@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -13,9 +15,9 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use crate::history::{Entry, History, Promise, entry, value};
-use crate::random::Random;
-use crate::support::wait::{self, Deadline, pause};
+use super::history::{History, Promise, value};
+use super::random::Random;
+use super::wait::{self, Deadline, pause};
 
 /// Records of one producer that wait for their acknowledgement.
 const IN_FLIGHT: usize = 200;
@@ -24,6 +26,8 @@ const BURST: usize = 16;
 const PAUSE: Duration = Duration::from_millis(8);
 /// After so long a client gives a request up, closes its connection and sends it again on another.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(2);
+/// From a start until every producer and the watcher get on.
+const PROGRESS_LIMIT: Duration = Duration::from_secs(60);
 /// One whole reading of the logs.
 const READ_LIMIT: Duration = Duration::from_secs(60);
 
@@ -104,7 +108,8 @@ fn config(bootstrap: &str) -> ClientConfig {
     config
 }
 
-/// Sends numbered records to the partitions of `histories` in turn, through all crashes.
+/// Sends numbered records to the partitions of `histories` in turn, through all crashes, behind
+/// those that were seen there.
 pub fn producer(
     bootstrap: &str,
     histories: Vec<Arc<History>>,
@@ -135,7 +140,7 @@ pub fn producer(
         in_flight: Arc::clone(&in_flight),
     })?;
     Ok(Running::start(move |stop| {
-        let mut numbers = vec![0; histories.len()];
+        let mut numbers: Vec<u64> = histories.iter().map(|h| h.unused_number()).collect();
         while !stop.load(Ordering::Relaxed) {
             for _ in 0..BURST {
                 if in_flight.load(Ordering::Relaxed) >= IN_FLIGHT {
@@ -175,6 +180,7 @@ fn consumer(bootstrap: &str) -> Result<BaseConsumer> {
     Ok(config(bootstrap)
         .set("group.id", "assigned by hand, never joined")
         .set("enable.auto.commit", "false")
+        .set("check.crcs", "true")
         .set("auto.offset.reset", "error")
         .set("fetch.wait.max.ms", "50")
         .set("fetch.error.backoff.ms", "20")
@@ -190,10 +196,11 @@ fn assign(consumer: &BaseConsumer, histories: &[Arc<History>], from: &[i64]) -> 
     Ok(consumer.assign(&list)?)
 }
 
-/// Consumes everything from the first offset on, through all crashes, into the histories.
+/// Consumes everything that the histories have not seen, through all crashes, into them.
 pub fn watcher(bootstrap: &str, histories: Vec<Arc<History>>) -> Result<Running> {
     let consumer = consumer(bootstrap)?;
-    assign(&consumer, &histories, &vec![0; histories.len()])?;
+    let from: Vec<i64> = histories.iter().map(|h| h.seen_end()).collect();
+    assign(&consumer, &histories, &from)?;
     Ok(Running::start(move |stop| {
         while !stop.load(Ordering::Relaxed) {
             match consumer.poll(Duration::from_millis(50)) {
@@ -235,18 +242,75 @@ fn is_transient(error: &KafkaError) -> bool {
     )
 }
 
-/// Reads every partition from where `logs` end up to its end now, with a new consumer. The last
-/// records of each log are read again and must be as they were.
+/// A client that makes and deletes topics.
+pub fn admin(bootstrap: &str) -> Result<AdminClient<DefaultClientContext>> {
+    Ok(config(bootstrap).create()?)
+}
+
+/// Makes the topics of the histories, each with as many partitions as it has histories.
+pub fn create_topics(bootstrap: &str, histories: &[Arc<History>]) -> Result<()> {
+    let admin = admin(bootstrap)?;
+    let mut topics: Vec<(&str, i32)> = Vec::new();
+    for history in histories {
+        match topics.last_mut() {
+            Some((name, partitions)) if *name == history.topic => *partitions += 1,
+            _ => topics.push((&history.topic, 1)),
+        }
+    }
+    for (name, partitions) in topics {
+        let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let outcome = pollster::block_on(admin.create_topics([&new], &AdminOptions::new()))?;
+        for result in outcome {
+            result.map_err(|(name, code)| anyhow::anyhow!("{name} was not created: {code}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The topics that there are.
+pub fn topics(bootstrap: &str) -> Result<Vec<String>> {
+    let all = consumer(bootstrap)?.fetch_metadata(None, READ_LIMIT)?;
+    Ok(all.topics().iter().map(|t| t.name().to_owned()).collect())
+}
+
+/// Waits until every partition has acknowledged something new and the watcher has seen it.
+pub fn progress(histories: &[Arc<History>], mut runs: impl FnMut() -> bool) -> Result<()> {
+    let before: Vec<usize> = histories.iter().map(|h| h.acked_count()).collect();
+    let seen: Vec<i64> = histories.iter().map(|h| h.seen_end()).collect();
+    wait::until(
+        PROGRESS_LIMIT,
+        "every client to get on after a start",
+        || {
+            ensure!(runs(), "the broker ended by itself");
+            let acked = histories
+                .iter()
+                .zip(&before)
+                .all(|(h, b)| h.acked_count() > *b);
+            let watched = histories.iter().zip(&seen).all(|(h, s)| h.seen_end() > *s);
+            if acked && watched {
+                return Ok(Some(()));
+            }
+            for history in histories {
+                history.demand()?; // a broken promise ends the wait
+            }
+            Ok(None)
+        },
+    )
+}
+
+/// Reads every partition to its end now, with a new consumer, from `again` records before the end
+/// that is known on. `take` is given the place of the history, the offset and the value.
 pub fn read(
     bootstrap: &str,
     histories: &[Arc<History>],
-    logs: &mut [Vec<Entry>],
-    again: usize,
+    known: &[i64],
+    again: i64,
+    mut take: impl FnMut(usize, i64, &[u8]) -> Result<()>,
 ) -> Result<()> {
     let consumer = consumer(bootstrap)?;
     let mut next = Vec::new();
     let mut ends = Vec::new();
-    for (history, log) in histories.iter().zip(logs.iter()) {
+    for (history, known) in histories.iter().zip(known) {
         // a broker that has just started may not lead all of its partitions yet
         let (_, end) = wait::until(READ_LIMIT, "the end of a partition", || {
             let bounds =
@@ -257,15 +321,13 @@ pub fn read(
                 Err(error) => bail!("{}-{}: {error}", history.topic, history.partition),
             }
         })?;
-        let known = log.len() as i64;
-        if end < known {
-            bail!(
-                "{}-{} ended at {known} and ends at {end} now",
-                history.topic,
-                history.partition
-            );
-        }
-        next.push((known - again as i64).max(0));
+        ensure!(
+            end >= *known,
+            "{}-{} ended at {known} and ends at {end} now",
+            history.topic,
+            history.partition
+        );
+        next.push((known - again).max(0));
         ends.push(end);
     }
     assign(&consumer, histories, &next)?;
@@ -284,22 +346,15 @@ pub fn read(
             .iter()
             .position(|h| h.topic == message.topic() && h.partition == message.partition());
         let Some(place) = place else { continue };
-        let name = format!("{}-{}", histories[place].topic, histories[place].partition);
         let offset = message.offset();
-        if offset != next[place] {
-            bail!(
-                "{name}: offset {offset} was read where {} comes",
-                next[place]
-            );
-        }
-        let entry = entry(message.payload().unwrap_or_default())?;
-        match logs[place].get(offset as usize) {
-            Some(known) if *known != entry => {
-                bail!("{name}: {known:?} was at offset {offset}, where {entry:?} is now")
-            }
-            Some(_) => {}
-            None => logs[place].push(entry),
-        }
+        ensure!(
+            offset == next[place],
+            "{}-{}: offset {offset} was read where {} comes",
+            histories[place].topic,
+            histories[place].partition,
+            next[place]
+        );
+        take(place, offset, message.payload().unwrap_or_default())?;
         next[place] += 1;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Seeded choices: a seed gives the same plan of kills, sizes and core counts.
+//! Seeded choices: a seed gives the same plan of kills or cuts, sizes and core counts.
 
 /// A small generator (xorshift64).
 #[derive(Clone)]

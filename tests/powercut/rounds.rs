@@ -1,0 +1,170 @@
+//! Many cuts of each run of load, cuts of the recovery from cuts, and load on what a cut left.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::image::{Image, SECTOR};
+use crate::recording::Loss;
+use crate::session::{Demands, Outcome, Session, Site};
+use crate::tally::Tally;
+
+/// Cuts of one run of load, at least; up to twice as many.
+const CUTS_A_LOAD: u64 = 8;
+/// Runs of load on one disk, each on what a cut of the one before left.
+const GENERATIONS: u64 = 3;
+
+/// A disk after a cut.
+struct Cut {
+    image: Image,
+    demands: Demands,
+    loss: Loss,
+    /// in words
+    what: String,
+}
+
+/// Cuts until `cuts` are made, or `enough` is.
+pub struct Rounds {
+    pub site: Site,
+    pub tally: Tally,
+    cuts: u64,
+    enough: fn(&Tally) -> bool,
+}
+
+impl Rounds {
+    /// So many cuts on a site; fewer if `enough` says so.
+    pub fn new(site: Site, cuts: u64, enough: fn(&Tally) -> bool) -> Rounds {
+        Rounds {
+            site,
+            tally: Tally::default(),
+            cuts,
+            enough,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.tally.cuts >= self.cuts || (self.enough)(&self.tally)
+    }
+
+    /// Makes them. An error is a finding where the broker is held to its promises.
+    pub fn run(&mut self) -> Result<()> {
+        let empty = self.site.empty_disk()?;
+        while !self.is_done() {
+            let first = self
+                .site
+                .session(empty.clone(), &Demands::default(), true)?;
+            let mut loaded = match first {
+                Outcome::Audited(_, session) => *session,
+                Outcome::Unmountable(why) | Outcome::Refused(why) => {
+                    bail!("nothing runs on a fresh file system: {why}")
+                }
+            };
+            for generation in 1.. {
+                let cuts = CUTS_A_LOAD + self.site.random.below(CUTS_A_LOAD);
+                for _ in 0..cuts {
+                    self.cut_and_cut_again(&loaded)?;
+                }
+                if self.is_done() || generation == GENERATIONS {
+                    break;
+                }
+                let cut = self.draw(&loaded)?;
+                let Some(session) = self.after(cut, true)? else {
+                    break;
+                };
+                self.tally.reloaded += 1;
+                loaded = session;
+            }
+        }
+        Ok(())
+    }
+
+    /// One cut of a run of load; one in three is followed by another one of the recovery from it,
+    /// or of the reading and the stop after that, and so on.
+    fn cut_and_cut_again(&mut self, loaded: &Session) -> Result<()> {
+        let mut inner: Option<Session> = None;
+        while !self.is_done() {
+            let again = inner.is_some();
+            let cut = self.draw(inner.as_ref().unwrap_or(loaded))?;
+            inner = self.after(cut, false)?;
+            self.tally.again += u64::from(again && inner.is_some());
+            if inner.is_none() || self.site.random.below(3) > 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws a cut of a session.
+    fn draw(&mut self, session: &Session) -> Result<Cut> {
+        let random = &mut self.site.random;
+        let at = session.recording.moment(random);
+        let at = at.context("the disk was never asked for anything")?;
+        let loss = Loss::draw(random);
+        let (image, damage) = session.recording.image_at(at, loss, random);
+        self.tally.unflushed += damage.unflushed;
+        self.tally.hit += damage.hit;
+        Ok(Cut {
+            image,
+            demands: session.demands_before(at)?,
+            loss,
+            what: format!(
+                "cut {} ({loss:?}, {} of {} unflushed writes hit)",
+                self.tally.cuts + 1,
+                damage.hit,
+                damage.unflushed
+            ),
+        })
+    }
+
+    /// What the broker makes of a disk after a cut; nothing if it could not go on.
+    fn after(&mut self, cut: Cut, load: bool) -> Result<Option<Session>> {
+        let outcome = self.site.session(cut.image.clone(), &cut.demands, load);
+        let outcome = outcome.with_context(|| self.place_of(&cut))?;
+        // Both file systems take a block of theirs for written whole or not at all, as a disk with
+        // sectors of 4096 bytes does. Where tearing one made the file system unmountable, the cut
+        // says nothing about a broker.
+        if matches!(outcome, Outcome::Unmountable(_)) && cut.loss == Loss::Pieces(SECTOR) {
+            self.tally.torn_file_systems += 1;
+            return Ok(None);
+        }
+        self.tally.cuts += 1;
+        for demand in &cut.demands.told {
+            self.tally.acked += demand.acked_count() as u64;
+            self.tally.seen += demand.seen_count() as u64;
+        }
+        let (finding, session) = match outcome {
+            Outcome::Unmountable(why) => {
+                self.tally.unmountable += 1;
+                (Some(format!("the file system is lost: {why}")), None)
+            }
+            Outcome::Refused(why) => {
+                self.tally.refused += 1;
+                (Some(why), None)
+            }
+            Outcome::Audited(verdict, session) => {
+                self.tally.audit(&verdict);
+                (verdict.first, Some(*session))
+            }
+        };
+        if self.tally.cuts.is_multiple_of(10) {
+            println!("  {}", self.tally.line());
+        }
+        if let Some(finding) = finding {
+            if self.site.subject.strict {
+                bail!("{}: {finding}", self.place_of(&cut));
+            }
+            self.tally.note(format!("{}: {finding}", cut.what));
+        }
+        Ok(session)
+    }
+
+    /// A cut in words, with where its disk is kept for a look.
+    fn place_of(&self, cut: &Cut) -> String {
+        let name = format!("powercut-{}.img", self.site.file_system.name());
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        match cut.image.save(&path) {
+            Ok(()) => format!("{}; its disk is kept in {}", cut.what, path.display()),
+            Err(error) => format!("{}; its disk could not be kept: {error}", cut.what),
+        }
+    }
+}
