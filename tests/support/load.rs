@@ -244,7 +244,9 @@ fn is_transient(error: &KafkaError) -> bool {
 
 /// A client that makes and deletes topics.
 pub fn admin(bootstrap: &str) -> Result<AdminClient<DefaultClientContext>> {
-    Ok(config(bootstrap).create()?)
+    // what makes files is not given up as soon as a request for records is
+    let limit = PROGRESS_LIMIT.as_millis().to_string();
+    Ok(config(bootstrap).set("socket.timeout.ms", limit).create()?)
 }
 
 /// Makes the topics of the histories, each with as many partitions as it has histories.
