@@ -80,10 +80,7 @@ impl Disk {
             pause(Duration::from_micros(latency_us));
             state = self.state();
         }
-        // it is not there if the recording was taken meanwhile
-        if let Some(operation) = state.operations.get_mut(number) {
-            operation.ended = Some(sequence::next());
-        }
+        state.operations[number].ended = Some(sequence::next());
     }
 
     /// What the disk holds now, cache and all.
@@ -91,12 +88,12 @@ impl Disk {
         self.state().image.clone()
     }
 
-    /// Everything that was asked. Taken when nobody uses the disk any more.
-    pub fn take_recording(&self) -> Recording {
-        let mut state = self.state();
+    /// Everything that was asked up to now.
+    pub fn recording(&self) -> Recording {
+        let state = self.state();
         Recording {
             base: state.base.clone(),
-            operations: std::mem::take(&mut state.operations),
+            operations: state.operations.clone(),
         }
     }
 

@@ -12,11 +12,14 @@ use anyhow::{Result, ensure};
 use crate::image::{Image, SECTOR};
 use crate::support::random::Random;
 
+/// What the file systems write whole, as their disks mostly do.
+pub const BLOCK: u64 = 8 * SECTOR;
 /// Moments that are weighed for one cut.
 const MOMENTS: usize = 12;
 
 /// One request to the disk, with its places in the order of everything that was told
 /// (`support::sequence`).
+#[derive(Clone)]
 pub struct Operation {
     pub kind: Kind,
     /// When the disk was asked.
@@ -25,6 +28,7 @@ pub struct Operation {
     pub ended: Option<u64>,
 }
 
+#[derive(Clone)]
 pub enum Kind {
     Write { offset: u64, bytes: Arc<[u8]> },
     Flush,
@@ -180,7 +184,7 @@ const LOSSES: [Loss; 7] = [
     Loss::Nothing,
     Loss::Writes,
     Loss::Pieces(SECTOR),
-    Loss::Pieces(8 * SECTOR),
+    Loss::Pieces(BLOCK),
     Loss::One,
     Loss::AllButOne,
 ];

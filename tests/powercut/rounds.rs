@@ -54,11 +54,16 @@ impl Rounds {
                 .site
                 .session(empty.clone(), &Demands::default(), true)?;
             let mut loaded = match first {
-                Outcome::Audited(_, session) => *session,
+                Outcome::Audited(verdict, session) => {
+                    let judged = verdict.into_result();
+                    judged.with_context(|| self.keep("a cut with live clients"))?;
+                    *session
+                }
                 Outcome::Unmountable(why) | Outcome::Refused(why) => {
-                    bail!("nothing runs on a fresh file system: {why}")
+                    bail!("{}: {why}", self.keep("on a fresh file system, or live"))
                 }
             };
+            self.count_live(&loaded);
             for generation in 1.. {
                 let cuts = CUTS_A_LOAD + self.site.random.below(CUTS_A_LOAD);
                 for _ in 0..cuts {
@@ -119,7 +124,7 @@ impl Rounds {
     /// What the broker makes of a disk after a cut; nothing if it could not go on.
     fn after(&mut self, cut: Cut, load: bool) -> Result<Option<Session>> {
         let outcome = self.site.session(cut.image.clone(), &cut.demands, load);
-        let outcome = outcome.with_context(|| self.place_of(&cut))?;
+        let outcome = outcome.with_context(|| self.keep(&cut.what))?;
         // Both file systems take a block of theirs for written whole or not at all, as a disk with
         // sectors of 4096 bytes does. Where tearing one made the file system unmountable, the cut
         // says nothing about a broker.
@@ -127,6 +132,7 @@ impl Rounds {
             self.tally.torn_file_systems += 1;
             return Ok(None);
         }
+        let before = self.tally.cuts;
         self.tally.cuts += 1;
         for demand in &cut.demands.told {
             self.tally.acked += demand.acked_count() as u64;
@@ -143,28 +149,35 @@ impl Rounds {
             }
             Outcome::Audited(verdict, session) => {
                 self.tally.audit(&verdict);
+                self.count_live(&session);
                 (verdict.first, Some(*session))
             }
         };
-        if self.tally.cuts.is_multiple_of(10) {
+        if self.tally.cuts / 10 > before / 10 {
             println!("  {}", self.tally.line());
         }
         if let Some(finding) = finding {
             if self.site.subject.strict {
-                bail!("{}: {finding}", self.place_of(&cut));
+                bail!("{}: {finding}", self.keep(&cut.what));
             }
             self.tally.note(format!("{}: {finding}", cut.what));
         }
         Ok(session)
     }
 
-    /// A cut in words, with where its disk is kept for a look.
-    fn place_of(&self, cut: &Cut) -> String {
+    fn count_live(&mut self, session: &Session) {
+        self.tally.cuts += session.live;
+        self.tally.live += session.live;
+    }
+
+    /// Keeps the disk of a failure for a look; what it was, and where it is.
+    fn keep(&self, what: &str) -> String {
         let name = format!("powercut-{}.img", self.site.file_system.name());
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        match cut.image.save(&path) {
-            Ok(()) => format!("{}; its disk is kept in {}", cut.what, path.display()),
-            Err(error) => format!("{}; its disk could not be kept: {error}", cut.what),
+        match self.site.last_disk.as_ref().map(|disk| disk.save(&path)) {
+            Some(Ok(())) => format!("{what}; the disk is kept in {}", path.display()),
+            Some(Err(error)) => format!("{what}; the disk could not be kept: {error}"),
+            None => what.to_owned(),
         }
     }
 }

@@ -10,9 +10,9 @@ use crate::disk::Disk;
 use crate::fuse::Disks;
 use crate::ground::Ground;
 use crate::image::Image;
-use crate::recording::Recording;
+use crate::recording::{BLOCK, Loss, Recording};
 use crate::subject::{Place, Running, Subject};
-use crate::support::history::{Demand, History, Promise, Verdict};
+use crate::support::history::{self, Demand, History, Promise, Verdict};
 use crate::support::load;
 use crate::support::random::Random;
 use crate::support::sequence;
@@ -21,6 +21,8 @@ use crate::volume::{DISK_BYTES, FileSystem, Volume};
 
 /// A run of load at most, besides the time until every client has got on.
 const LOAD_MS: u64 = 2_500;
+/// Cuts in one run of load that its clients live through, at most.
+const LIVE_CUTS: u64 = 3;
 /// The topic whose records a power cut may take back before a consumer saw them.
 const ACKS_ONE: &str = "acks-one";
 
@@ -29,6 +31,8 @@ pub struct Site {
     pub file_system: FileSystem,
     pub subject: Subject,
     pub random: Random,
+    /// the last disk that was attached, as it was then
+    pub last_disk: Option<Image>,
     place: Place,
     disks: Disks,
     // goes after the disks
@@ -43,6 +47,8 @@ pub struct Session {
     prior: Option<Vec<Demand>>,
     /// since when the topics are known to exist
     topics_since: Option<u64>,
+    /// cuts that the clients lived through
+    pub live: u64,
 }
 
 /// What the broker has to serve from a disk.
@@ -72,6 +78,7 @@ impl Site {
             file_system,
             subject,
             random: Random::new(seed),
+            last_disk: None,
             place: Place::new(&ground.volume(), &ground.home())?,
             disks: Disks::mount(&ground.disks())?,
             ground,
@@ -89,6 +96,7 @@ impl Site {
     }
 
     fn attach(&mut self, image: Image) -> Result<Volume> {
+        self.last_disk = Some(image.clone());
         let disk = Disk::new(image, self.random.split());
         Volume::attach(&mut self.disks, disk, &self.ground.volume())
     }
@@ -97,15 +105,12 @@ impl Site {
     /// stops it and unmounts.
     pub fn session(&mut self, image: Image, demands: &Demands, load: bool) -> Result<Outcome> {
         let mut volume = self.attach(image)?;
-        if let Err(why) = volume.mount(self.file_system)? {
-            return Ok(Outcome::Unmountable(why));
-        }
-        let mut running = match self.subject.start(&self.place, &mut self.random) {
+        let mut running = match self.mount_and_start(&mut volume)? {
             Ok(running) => running,
-            Err(error) => return Ok(Outcome::Refused(format!("no start: {error:#}"))),
+            Err(outcome) => return Ok(outcome),
         };
         let histories = histories();
-        let (present, verdict) = match self.audit(&histories, demands) {
+        let (present, mut verdict) = match self.audit(&histories, demands) {
             Ok(audited) => audited,
             Err(error) => {
                 let tail = running.log_tail();
@@ -118,14 +123,39 @@ impl Site {
             .cloned()
             .collect();
         let mut topics_since = missing.is_empty().then_some(0);
+        let mut live = 0;
         if load {
             if !missing.is_empty() {
                 let created = load::create_topics(&self.bootstrap(), &missing);
                 created.with_context(|| running.log_tail())?;
                 topics_since = Some(sequence::next());
             }
-            let loaded = self.load(&mut running, &histories);
-            loaded.with_context(|| running.log_tail())?;
+            let clients = self.clients(&histories)?;
+            self.load(&mut running, &histories)?;
+            // clients of a broker that keeps its promises live through its cuts
+            let wanted = self.random.below(LIVE_CUTS + 1);
+            while self.subject.strict && live < wanted {
+                running.end(false)?;
+                let cut = self.cut_now(&volume);
+                volume.detach()?;
+                volume = self.attach(cut)?;
+                running = match self.mount_and_start(&mut volume)? {
+                    Ok(running) => running,
+                    Err(outcome) => return Ok(outcome),
+                };
+                live += 1;
+                let told = demands_before(&histories, Some(&demands.told), u64::MAX)?;
+                match self.read_again(&histories, &told) {
+                    Ok(found) => verdict.add(found),
+                    Err(error) => {
+                        let tail = running.log_tail();
+                        let what = format!("unreadable: {error:#}\n{tail}");
+                        return Ok(Outcome::Refused(what));
+                    }
+                }
+                self.load(&mut running, &histories)?;
+            }
+            drop(clients);
         }
         // a killed process leaves what a power cut finds at any other time; a clean stop is work
         // that can be cut, too
@@ -135,12 +165,49 @@ impl Site {
         Ok(Outcome::Audited(
             verdict,
             Box::new(Session {
-                recording: volume.detach()?.take_recording(),
+                recording: volume.detach()?.recording(),
                 histories,
                 prior,
                 topics_since,
+                live,
             }),
         ))
+    }
+
+    fn mount_and_start(&mut self, volume: &mut Volume) -> Result<Result<Running, Outcome>> {
+        if let Err(why) = volume.mount(self.file_system)? {
+            return Ok(Err(Outcome::Unmountable(why)));
+        }
+        let started = self.subject.start(&self.place, &mut self.random);
+        Ok(started.map_err(|error| Outcome::Refused(format!("no start: {error:#}"))))
+    }
+
+    /// What a cut at this moment leaves of a disk whose broker has just been killed: no client
+    /// was told anything since. Blocks of the file system are left whole.
+    fn cut_now(&mut self, volume: &Volume) -> Image {
+        let at = sequence::next();
+        let loss = match Loss::draw(&mut self.random) {
+            Loss::Pieces(_) => Loss::Pieces(BLOCK),
+            loss => loss,
+        };
+        let recording = volume.disk.recording();
+        recording.image_at(at, loss, &mut self.random).0
+    }
+
+    /// Reads all that is there once more and judges it.
+    fn read_again(&self, histories: &[Arc<History>], told: &[Demand]) -> Result<Verdict> {
+        let mut logs = vec![Vec::new(); histories.len()];
+        let known = vec![0; histories.len()];
+        let bootstrap = self.bootstrap();
+        load::read(&bootstrap, histories, &known, 0, |place, _, bytes| {
+            logs[place].push(history::entry(bytes)?);
+            Ok(())
+        })?;
+        let mut verdict = Verdict::default();
+        for (demand, log) in told.iter().zip(&logs) {
+            verdict.add(demand.judge(log));
+        }
+        Ok(verdict)
     }
 
     /// Reads all that is there into the histories and judges it; answers which topics there are.
@@ -175,8 +242,8 @@ impl Site {
         Ok((present, verdict))
     }
 
-    /// Puts the broker under load for a while.
-    fn load(&mut self, running: &mut Running, histories: &[Arc<History>]) -> Result<()> {
+    /// Starts the producers and the consumer.
+    fn clients(&mut self, histories: &[Arc<History>]) -> Result<Vec<load::Running>> {
         let bootstrap = self.bootstrap();
         let random = &mut self.random;
         let mut clients = Vec::new();
@@ -186,9 +253,17 @@ impl Site {
             clients.push(load::producer(&bootstrap, of_topic, acks, random.split())?);
         }
         clients.push(load::watcher(&bootstrap, histories.to_vec())?);
-        load::progress(histories, || running.runs())?;
-        pause(Duration::from_millis(random.below(LOAD_MS)));
-        load::progress(histories, || running.runs())
+        Ok(clients)
+    }
+
+    /// Lets every client get on twice, and a while between.
+    fn load(&mut self, running: &mut Running, histories: &[Arc<History>]) -> Result<()> {
+        let time = Duration::from_millis(self.random.below(LOAD_MS));
+        let first = load::progress(histories, || running.runs());
+        first.with_context(|| running.log_tail())?;
+        pause(time);
+        let then = load::progress(histories, || running.runs());
+        then.with_context(|| running.log_tail())
     }
 
     fn bootstrap(&self) -> String {
@@ -199,26 +274,33 @@ impl Site {
 impl Session {
     /// What had been told before a moment.
     pub fn demands_before(&self, at: u64) -> Result<Demands> {
-        let mut told = Vec::new();
-        for (place, history) in self.histories.iter().enumerate() {
-            let mut new = history.demand_before(at)?;
-            if history.topic == ACKS_ONE {
-                new.forget_acks();
-            }
-            match self.prior.as_ref().and_then(|prior| prior.get(place)) {
-                None => told.push(new),
-                Some(prior) => {
-                    let mut both = prior.clone();
-                    both.extend(&new);
-                    told.push(both);
-                }
-            }
-        }
         Ok(Demands {
-            told,
+            told: demands_before(&self.histories, self.prior.as_deref(), at)?,
             topics: self.topics_since.is_some_and(|since| since < at),
         })
     }
+}
+
+/// What was told to the clients before a moment, besides what had been told to others before.
+fn demands_before(
+    histories: &[Arc<History>],
+    prior: Option<&[Demand]>,
+    at: u64,
+) -> Result<Vec<Demand>> {
+    let mut told = Vec::new();
+    for (place, history) in histories.iter().enumerate() {
+        let mut new = history.demand_before(at)?;
+        if history.topic == ACKS_ONE {
+            new.forget_acks();
+        }
+        let mut all = match prior.and_then(|prior| prior.get(place)) {
+            Some(prior) => prior.clone(),
+            None => new.clone(),
+        };
+        all.extend(&new);
+        told.push(all);
+    }
+    Ok(told)
 }
 
 fn histories() -> Vec<Arc<History>> {

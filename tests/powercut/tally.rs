@@ -11,6 +11,8 @@ pub struct Tally {
     pub again: u64,
     /// Runs of load on a disk that had been cut.
     pub reloaded: u64,
+    /// Cuts that the clients lived through.
+    pub live: u64,
     /// Acknowledgements and records seen that counted, over all cuts.
     pub acked: u64,
     pub seen: u64,
@@ -58,12 +60,13 @@ impl Tally {
     /// Everything in one line.
     pub fn line(&self) -> String {
         format!(
-            "{} cuts ({} of a recovery, {} loaded again), {} of {} unflushed writes hit, {} acks \
+            "{} cuts ({} of a recovery, {} loaded again, {} with live clients), {} of {} unflushed writes hit, {} acks \
              and {} records seen demanded: {} refused, {} with lost (at most {}), {} with unseen \
              (at most {}), {} in disorder; {} unmountable, {} torn file systems left out",
             self.cuts,
             self.again,
             self.reloaded,
+            self.live,
             self.hit,
             self.unflushed,
             self.acked,
