@@ -57,3 +57,10 @@ pub const DESCRIBED_PARTITIONS_MAX: usize = 2000;
 /// Text of a refusal. It quotes what was wrong, which may be as long as the longest string of the
 /// older versions' answers (32767 bytes), so that both together would not fit into one.
 pub const REFUSAL_MESSAGE_BYTES: usize = 1024;
+
+/// Offsets, places in files, sequences of entries: no broker gets as far as this, and sums of such
+/// numbers do not overflow below it. What is read with a larger one, checksum or not, is damage.
+pub const STORED_NUMBER_MAX: u64 = 1 << 62;
+
+/// Runs of a broker on one directory. Leader epochs derive from it, which are 31 bits.
+pub const INCARNATION_MAX: u64 = 1 << 30;

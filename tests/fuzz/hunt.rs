@@ -85,6 +85,7 @@ pub fn hunt(target: Target, limit: Duration, seed: u64) -> Result<Tally> {
             if let Some(repair) = target.repair
                 && !g.once_in(4)
             {
+                lock(progress).input.clone_from(&input);
                 repair(&mut input);
             }
             let outcome = execute(&target, &input, progress);

@@ -354,11 +354,10 @@ pub fn reseal_journal(bytes: &mut [u8], table: Option<(u32, u64)>) {
             put(bytes, page + 100, &crc.to_le_bytes());
         }
         let first = number(bytes, page + 56);
-        if bytes
-            .get(first..)
-            .is_some_and(|entry| entry.starts_with(b"CLJENTRY"))
+        if let Some(entry) = bytes.get(first..first + HEADER_BYTES)
+            && entry.starts_with(b"CLJENTRY")
         {
-            let crc = number(bytes, first + HEADER_BYTES - 4) as u32;
+            let crc = number(entry, HEADER_BYTES - 4) as u32;
             put(bytes, page + 92, &crc.to_le_bytes());
         }
         let crc = crc32c(&bytes[page..page + SUPERBLOCK_BYTES - 4]);

@@ -23,7 +23,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::base::checksum::crc32c;
 use crate::base::ids::{LeaderEpoch, Offset, PartitionId, PartitionKey, Uuid};
-use crate::base::limits::PAGE_BYTES;
+use crate::base::limits::{PAGE_BYTES, STORED_NUMBER_MAX};
 
 /// Bytes of a header.
 pub const HEADER_BYTES: usize = 96;
@@ -321,9 +321,17 @@ impl Item {
     }
 
     /// Reads one item of a list whose CRC was checked. `None` for a kind that only a newer broker
-    /// knows.
+    /// knows, and for numbers that no broker writes.
     pub fn decode(bytes: &[u8]) -> Option<Item> {
         let (raw, _) = RawItem::ref_from_prefix(bytes).ok()?;
+        let offsets = [raw.segment, raw.base_offset, raw.last_offset].map(|offset| offset.get());
+        let places = [raw.position, raw.durable_position].map(|place| place.get());
+        let possible = (offsets.into_iter())
+            .all(|offset| (-1..=STORED_NUMBER_MAX as i64).contains(&offset))
+            && places.into_iter().all(|place| place <= STORED_NUMBER_MAX);
+        if !possible {
+            return None;
+        }
         Some(Item {
             kind: ItemKind::from_code(raw.kind)?,
             key: PartitionKey {
@@ -518,6 +526,21 @@ mod tests {
         let mut unknown = item().encode();
         unknown[0] = 99;
         assert_eq!(Item::decode(&unknown), None);
+    }
+
+    #[test]
+    fn an_item_with_numbers_that_no_broker_writes_is_none() {
+        let refused = |change: &dyn Fn(&mut Item)| {
+            let mut wrong = item();
+            change(&mut wrong);
+            Item::decode(&wrong.encode()).is_none()
+        };
+        assert!(!refused(&|i| i.base_offset = Offset(-1)));
+        assert!(refused(&|i| i.base_offset = Offset(i64::MIN)));
+        assert!(refused(&|i| i.last_offset = Offset(i64::MAX)));
+        assert!(refused(&|i| i.segment = Offset(-2)));
+        assert!(refused(&|i| i.position = u64::MAX));
+        assert!(refused(&|i| i.durable_position = u64::MAX));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::base::checksum::crc32c;
 use crate::base::ids::Uuid;
-use crate::base::limits::PAGE_BYTES;
+use crate::base::limits::{INCARNATION_MAX, PAGE_BYTES, STORED_NUMBER_MAX};
 use crate::log::journal::scan::ScanStart;
 
 /// The ring's data begins behind the two superblocks.
@@ -149,6 +149,18 @@ impl Superblock {
             2 => JournalKind::Interval,
             _ => return Err(SuperblockError::NoneWhole),
         };
+        let numbers = [
+            raw.update.get(),
+            raw.ring_end.get(),
+            raw.sequence.get(),
+            raw.durable_through.get(),
+            raw.table_len.get(),
+        ];
+        if numbers.into_iter().any(|n| n > STORED_NUMBER_MAX)
+            || raw.incarnation.get() > INCARNATION_MAX
+        {
+            return Err(SuperblockError::NoneWhole);
+        }
         let ring_end = raw.ring_end.get();
         let position = raw.position.get();
         let page = PAGE_BYTES as u64;
@@ -268,5 +280,22 @@ mod tests {
         none[PAGE_BYTES + 40] ^= 1;
         assert_eq!(Superblock::choose(&none), Err(SuperblockError::NoneWhole));
         assert_eq!(Superblock::choose(&[]), Err(SuperblockError::NoneWhole));
+    }
+
+    #[test]
+    fn numbers_that_no_broker_reaches_are_no_superblock() {
+        let refused = |change: &dyn Fn(&mut Superblock)| {
+            let mut wrong = superblock(7);
+            change(&mut wrong);
+            let pages = [wrong.encode(), wrong.encode()].concat();
+            Superblock::choose(&pages).is_err()
+        };
+        assert!(!refused(&|s| s.incarnation = INCARNATION_MAX));
+        assert!(refused(&|s| s.incarnation = INCARNATION_MAX + 1));
+        assert!(refused(&|s| s.update = u64::MAX));
+        assert!(refused(&|s| s.sequence = u64::MAX));
+        assert!(refused(&|s| s.durable_through = u64::MAX));
+        assert!(refused(&|s| s.ring_end = u64::MAX - 4095));
+        assert!(refused(&|s| s.table.len = u64::MAX));
     }
 }

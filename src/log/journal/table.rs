@@ -14,7 +14,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::base::checksum::{crc32c, crc32c_append};
 use crate::base::ids::{PartitionId, PartitionKey, Uuid};
-use crate::base::limits::TOPIC_NAME_BYTES;
+use crate::base::limits::{INCARNATION_MAX, TOPIC_NAME_BYTES};
 use crate::log::journal::superblock::TableRef;
 use crate::log::partition::PartitionFacts;
 
@@ -251,6 +251,9 @@ impl Table {
             if raw.owner != owner.0 {
                 return Err(damaged(at, "it belongs to another journal or directory"));
             }
+            if raw.incarnation.get() > INCARNATION_MAX {
+                return Err(damaged(at, "no broker has that many runs"));
+            }
             let (format, count) = (raw.format.get(), raw.records.get());
             decode_records(block, format, count, at, &mut table.records)?;
             table.incarnation = raw.incarnation.get();
@@ -377,6 +380,17 @@ mod tests {
         }
         assert!(Table::decode_table(&good[..good.len() - 1], OWNER, part).is_err());
         assert!(Table::decode_base(&good, Uuid([7; 16])).is_err());
+    }
+
+    #[test]
+    fn runs_that_no_broker_has_had_are_damage() {
+        let base = |incarnation| {
+            let (bytes, _) = BlockBuilder::new().finish(OWNER, incarnation, false, 0);
+            Table::decode_base(&bytes, OWNER)
+        };
+        assert!(base(INCARNATION_MAX).is_ok());
+        assert!(base(INCARNATION_MAX + 1).is_err());
+        assert!(base(u64::MAX).is_err(), "the next run's would overflow");
     }
 
     #[test]

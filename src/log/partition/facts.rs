@@ -4,6 +4,7 @@
 use smallvec::SmallVec;
 
 use crate::base::ids::{LeaderEpoch, Offset};
+use crate::base::limits::STORED_NUMBER_MAX;
 use crate::log::epochs::EpochStart;
 use crate::log::format::{Cursor, FormatError};
 use crate::log::producers::{BATCHES, BatchMark, Producer};
@@ -239,14 +240,63 @@ impl PartitionFacts {
         if cursor.remaining() > 0 {
             return Err(FormatError::at(cursor.position(), "bytes too many"));
         }
-        Ok(PartitionFacts {
+        let facts = PartitionFacts {
             log_start,
             drained,
             segments,
             sealed,
             epochs,
             producers,
-        })
+        };
+        match facts.contradiction() {
+            None => Ok(facts),
+            Some(what) => Err(FormatError::at(0, what)),
+        }
+    }
+
+    /// What in these facts, each readable by itself, cannot be true of a log.
+    fn contradiction(&self) -> Option<&'static str> {
+        const MAX: u64 = STORED_NUMBER_MAX;
+        let active = self.segments.last()?;
+        let first = self.segments.first()?;
+        let mut places = self.segments.iter().map(|s| s.len);
+        let mut epochs = self.epochs.windows(2).map(|pair| (pair[0], pair[1]));
+        let mut producers = self.producers.iter();
+        let mut batches = self.producers.iter().flat_map(|(_, p)| &p.batches);
+        let contradictions = [
+            (
+                first.base.0 < 0 || active.end.0 > MAX as i64,
+                "offsets that no log has",
+            ),
+            (places.any(|len| len > MAX), "segments that no disk holds"),
+            (
+                self.sealed.iter().any(|(base, _)| base.0 < 0),
+                "a segment below offset 0",
+            ),
+            (
+                self.log_start.0 < 0 || self.log_start > active.end,
+                "a start behind the end",
+            ),
+            (
+                self.drained.position > first.len,
+                "more is drained than there is",
+            ),
+            (
+                epochs.any(|(a, b)| a.epoch >= b.epoch || a.start > b.start),
+                "epochs that do not rise",
+            ),
+            (
+                self.epochs.iter().any(|e| e.epoch.0 < 0 || e.start.0 < 0),
+                "a negative epoch",
+            ),
+            (producers.any(|(id, _)| *id < 0), "a producer without an id"),
+            (
+                batches.any(|b| !(0..=b.last_offset.0).contains(&i64::from(b.offset_delta))),
+                "a producer's batch below offset 0",
+            ),
+        ];
+        let found = contradictions.into_iter().find(|(wrong, _)| *wrong);
+        found.map(|(_, what)| what)
     }
 }
 
@@ -257,6 +307,29 @@ fn put(out: &mut Vec<u8>, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_true_of_a_log_is_refused() {
+        let good = facts();
+        let refused = |change: &dyn Fn(&mut PartitionFacts)| {
+            let (mut facts, mut bytes) = (good.clone(), Vec::new());
+            change(&mut facts);
+            facts.encode(&mut bytes);
+            PartitionFacts::decode(&bytes, 2).is_err()
+        };
+        assert!(!refused(&|_| ()));
+        assert!(refused(&|f| f.log_start = Offset(-1)));
+        assert!(refused(&|f| f.log_start = f.end().plus(1)));
+        assert!(refused(&|f| f.drained.position = u64::MAX));
+        assert!(refused(&|f| f.segments[0].len = u64::MAX));
+        assert!(refused(&|f| {
+            let last = f.segments.len() - 1;
+            f.segments[last].end = Offset(i64::MAX);
+        }));
+        assert!(refused(&|f| f.epochs.push(f.epochs[0])));
+        assert!(refused(&|f| f.producers[0].0 = -1));
+        assert!(refused(&|f| f.producers[0].1.batches[0].offset_delta = -1));
+    }
 
     fn facts() -> PartitionFacts {
         let mut facts = PartitionFacts::empty(Offset(5), 1_700_000_000_000);

@@ -288,7 +288,9 @@ async fn settle_all(
             .map_or(LeaderEpoch(-1), |entry| entry.epoch);
         opened.leader_epoch = match clean {
             true => LeaderEpoch(last.0.max(0)),
-            false => LeaderEpoch((last.0 + 1).max(i32::try_from(incarnation).unwrap_or(i32::MAX))),
+            false => LeaderEpoch(
+                (last.0.saturating_add(1)).max(i32::try_from(incarnation).unwrap_or(i32::MAX)),
+            ),
         };
         partitions.push(opened);
     }
