@@ -9,3 +9,4 @@ pub mod ids;
 pub mod limits;
 pub mod map;
 pub mod time;
+pub mod topic_name;

@@ -16,7 +16,7 @@ use crate::base::ids::{PartitionId, TopicId};
 use crate::base::limits::NAMED_PER_REQUEST_MAX;
 use crate::base::map::Map;
 use crate::base::time::Monotonic;
-use crate::metadata::controller::validate_topic_name;
+use crate::base::topic_name::validate_topic_name;
 
 /// A session is not given up for another before it is this old and this long unused (Kafka's
 /// `min.incremental.fetch.session.eviction.ms`).

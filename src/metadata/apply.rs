@@ -8,6 +8,8 @@ use super::image::{Image, Partition, Topic, metric_name};
 use super::record::{Record, TopicRecord};
 use crate::base::config::{BrokerConfig, TopicConfig, resolve_topic};
 use crate::base::ids::{LeaderEpoch, NodeId, TopicId};
+use crate::base::limits::STORED_NUMBER_MAX;
+use crate::base::topic_name::{InvalidName, validate_topic_name};
 
 /// A record that does not fit the image: the log is not what a controller wrote.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +23,12 @@ pub enum ApplyError {
     /// The cluster's id changes.
     #[error("cluster id {0} becomes {1}")]
     ClusterChanges(String, String),
+    /// A name that no topic can have.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// More partitions than any cluster made.
+    #[error("{0} partitions were never made")]
+    Count(u64),
 }
 
 /// Changes `image` by one record.
@@ -61,6 +69,9 @@ pub fn apply(image: &mut Image, record: &Record) -> Result<(), ApplyError> {
             image.next_producer_id = image.next_producer_id.max(*next);
         }
         Record::PartitionsMade { count } => {
+            if *count > STORED_NUMBER_MAX {
+                return Err(ApplyError::Count(*count));
+            }
             image.partitions_made = image.partitions_made.max(*count);
         }
     }
@@ -70,6 +81,10 @@ pub fn apply(image: &mut Image, record: &Record) -> Result<(), ApplyError> {
 fn make_topic(image: &mut Image, record: &TopicRecord) -> Result<(), ApplyError> {
     if image.by_id.contains_key(&record.id) || image.by_name.contains_key(record.name.as_str()) {
         return Err(ApplyError::TopicExists(record.name.clone()));
+    }
+    validate_topic_name(&record.name)?;
+    if record.ordinal > STORED_NUMBER_MAX {
+        return Err(ApplyError::Count(record.ordinal));
     }
     let name: Arc<str> = Arc::from(record.name.as_str());
     let overrides: BTreeMap<String, String> = record.configs.iter().cloned().collect();
@@ -127,5 +142,34 @@ fn effective(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::Uuid;
+
+    #[test]
+    fn a_topic_that_no_controller_makes_is_refused() {
+        let topic = |name: &str, ordinal| {
+            let mut image = Image::empty(Arc::new(BrokerConfig::default()));
+            let record = Record::Topic(TopicRecord {
+                id: Uuid([1; 16]),
+                name: name.to_owned(),
+                ordinal,
+                configs: Vec::new(),
+                partitions: vec![vec![NodeId(1)]],
+            });
+            apply(&mut image, &record)
+        };
+        assert_eq!(topic("t", STORED_NUMBER_MAX), Ok(()));
+        assert_eq!(topic("t", u64::MAX), Err(ApplyError::Count(u64::MAX)));
+        for name in ["", "..", "a/../../b"] {
+            assert!(matches!(topic(name, 0), Err(ApplyError::Name(_))), "{name}");
+        }
+        let mut image = Image::empty(Arc::new(BrokerConfig::default()));
+        let count = Record::PartitionsMade { count: u64::MAX };
+        assert!(apply(&mut image, &count).is_err());
     }
 }

@@ -6,12 +6,12 @@ use crate::base::config::{Entry, broker_entries, topic_entries};
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::NodeId;
 use crate::base::limits::NAMED_PER_REQUEST_MAX;
+use crate::base::topic_name::validate_topic_name;
 use crate::broker::api::create_topics::bounded;
 use crate::broker::api::{CloseReason, RequestContext, Response};
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::lanes;
 use crate::broker::shard::Shard;
-use crate::metadata::controller::validate_topic_name;
 use crate::wire::array::Array;
 use crate::wire::messages::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,

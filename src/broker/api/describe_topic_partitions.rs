@@ -7,12 +7,12 @@ use std::sync::Arc;
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::NodeId;
 use crate::base::limits::{DESCRIBED_PARTITIONS_MAX, NAMED_PER_REQUEST_MAX};
+use crate::base::topic_name::validate_topic_name;
 use crate::broker::api::create_topics::bounded;
 use crate::broker::api::metadata::TOPIC_OPERATIONS;
 use crate::broker::api::{CloseReason, RequestContext, Response};
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::shard::Shard;
-use crate::metadata::controller::validate_topic_name;
 use crate::metadata::image::{Image, Partition, Topic, is_internal};
 use crate::wire::array::Array;
 use crate::wire::messages::{

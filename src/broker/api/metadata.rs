@@ -7,12 +7,12 @@ use std::sync::Arc;
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::{NodeId, PartitionId, Uuid};
 use crate::base::limits::NAMED_PER_REQUEST_MAX;
+use crate::base::topic_name::validate_topic_name;
 use crate::broker::api::create_topics::{bounded, create, errors, limit, with_defaults};
 use crate::broker::api::{CloseReason, RequestContext, Response};
 use crate::broker::auth::{Operation, Resource};
 use crate::broker::lanes::LaneView;
 use crate::broker::shard::Shard;
-use crate::metadata::controller::validate_topic_name;
 use crate::metadata::image::{Image, Topic, is_internal};
 use crate::wire::array::Array;
 use crate::wire::messages::{

@@ -15,6 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::base::checksum::{crc32c, crc32c_append};
 use crate::base::ids::{PartitionId, PartitionKey, Uuid};
 use crate::base::limits::{INCARNATION_MAX, TOPIC_NAME_BYTES};
+use crate::base::topic_name::validate_topic_name;
 use crate::log::journal::superblock::TableRef;
 use crate::log::partition::PartitionFacts;
 
@@ -290,6 +291,10 @@ fn decode_records(
         }
         let text = |bytes| std::str::from_utf8(bytes).map_err(|_| broken());
         let topic = text(&rest[..name_len])?;
+        // it becomes the name of a directory
+        if !dropped && validate_topic_name(topic).is_err() {
+            return Err(broken());
+        }
         let damage = text(&rest[name_len + facts_len..][..damage_len])?;
         let facts = match dropped {
             true => None,
@@ -380,6 +385,17 @@ mod tests {
         }
         assert!(Table::decode_table(&good[..good.len() - 1], OWNER, part).is_err());
         assert!(Table::decode_base(&good, Uuid([7; 16])).is_err());
+    }
+
+    #[test]
+    fn a_name_that_leads_out_of_the_directory_is_damage() {
+        for name in ["", "..", "a/../../b", "a\0"] {
+            let mut block = BlockBuilder::new();
+            let facts = PartitionFacts::empty(Offset(0), 5);
+            block.push(key(1), 0, name, Some(&facts), None);
+            let (bytes, _) = block.finish(OWNER, 1, false, 0);
+            assert!(Table::decode_base(&bytes, OWNER).is_err(), "{name:?}");
+        }
     }
 
     #[test]

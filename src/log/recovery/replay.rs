@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::base::ids::PartitionKey;
+use crate::base::topic_name::validate_topic_name;
 use crate::log::journal::entry::{EntryView, Item, ItemKind};
 use crate::log::journal::table::{Record, Table};
 use crate::log::partition::{PartitionFacts, Recovering};
@@ -154,7 +155,9 @@ impl Replay {
             return;
         }
         if item.kind == ItemKind::Adopt && !self.partitions.contains_key(&item.key) {
-            let Ok(topic) = std::str::from_utf8(data) else {
+            let topic = std::str::from_utf8(data).ok();
+            // it becomes the name of a directory
+            let Some(topic) = topic.filter(|t| validate_topic_name(t).is_ok()) else {
                 self.unknown.insert(item.key);
                 return;
             };

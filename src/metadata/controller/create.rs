@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::draft::{Draft, Refusal};
-use super::names::validate_topic_name;
 use crate::base::config::resolve_topic;
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::{NodeId, TopicId, Uuid};
 use crate::base::limits::{PARTITIONS_MAX, PARTITIONS_PER_REQUEST_MAX};
+use crate::base::topic_name::validate_topic_name;
 use crate::metadata::record::{Record, TopicRecord};
 
 /// A topic as a client asks for it.

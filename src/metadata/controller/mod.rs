@@ -3,12 +3,10 @@
 mod create;
 mod delete;
 mod draft;
-mod names;
 
 pub use create::{Created, NewTopic, TopicCreation};
 pub use delete::{Deleted, TopicDeletion, TopicRef};
 pub use draft::{Draft, Refusal};
-pub use names::{InvalidName, validate_topic_name};
 
 #[cfg(test)]
 mod scenarios;
