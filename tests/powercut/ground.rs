@@ -5,11 +5,11 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::exit;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -24,6 +24,14 @@ const LET_GO_LIMIT: Duration = Duration::from_secs(3);
 
 /// The broker that runs, for the way out of an interrupted run; 0 is none.
 pub static BROKER: AtomicI32 = AtomicI32::new(0);
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// An error once the run is being taken down: nothing is to be set up any more.
+pub fn check_interrupt() -> Result<()> {
+    ensure!(!INTERRUPTED.load(Ordering::SeqCst), "interrupted");
+    Ok(())
+}
 
 /// The directory of one run. Taken down when it goes.
 pub struct Ground {
@@ -48,11 +56,15 @@ impl Ground {
         let own = path.clone();
         thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {
-                let broker = BROKER.load(Ordering::SeqCst);
-                if broker > 0 {
-                    let _ = kill(Pid::from_raw(broker), Signal::SIGKILL);
+                INTERRUPTED.store(true, Ordering::SeqCst);
+                // what was just being set up is found by the second time
+                for _ in 0..2 {
+                    let broker = BROKER.load(Ordering::SeqCst);
+                    if broker > 0 {
+                        let _ = kill(Pid::from_raw(broker), Signal::SIGKILL);
+                    }
+                    take_down(&own);
                 }
-                take_down(&own);
                 exit(128 + signal);
             }
         });

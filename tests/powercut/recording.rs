@@ -67,17 +67,25 @@ pub struct Damage {
 }
 
 impl Recording {
-    /// A random moment for a cut: anywhere, or right before or after a flush completes, where
-    /// what is told and what is kept are apart the most. One in two is the best of many, by the
-    /// writes that are at stake. Nothing if nothing was asked.
-    pub fn moment(&self, random: &mut Random) -> Option<u64> {
-        let first = self.operations.first()?.begun;
+    /// A random moment for a cut: one in two is anywhere, one in four right before or after a
+    /// flush completes, where what is told and what is kept are apart the most, and one in four the
+    /// best of many such, by the writes that are at stake. Nothing if nothing was asked after
+    /// `from`.
+    pub fn moment(&self, from: u64, random: &mut Random) -> Option<u64> {
+        let first = self
+            .operations
+            .iter()
+            .map(|o| o.begun)
+            .find(|b| *b >= from)?;
         let last = self.operations.iter().filter_map(|o| o.ended).max()?;
-        let flushes: Vec<u64> = self.operations.iter().filter_map(flush_end).collect();
-        let many = if random.below(2) == 0 { MOMENTS } else { 1 };
+        let flushes = self.operations.iter().filter_map(flush_end);
+        let flushes: Vec<u64> = flushes.filter(|end| *end >= first).collect();
+        let kind = random.below(4);
+        let many = if kind == 3 { MOMENTS } else { 1 };
         let drawn = (0..many).map(|_| {
-            if flushes.is_empty() || random.below(2) == 0 {
-                return first + random.below(last - first + 2);
+            // what was told goes on where the disk is not asked for anything
+            if flushes.is_empty() || kind < 2 {
+                return first + random.below(last.saturating_sub(first) + 2);
             }
             let flush = flushes[random.below(flushes.len() as u64) as usize];
             flush + random.below(2)

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::image::{Image, SECTOR};
 use crate::recording::Loss;
 use crate::session::{Demands, Outcome, Session, Site};
+use crate::support::history::Demand;
 use crate::tally::Tally;
 
 /// Cuts of one run of load, at least; up to twice as many.
@@ -102,7 +103,9 @@ impl Rounds {
     /// Draws a cut of a session.
     fn draw(&mut self, session: &Session) -> Result<Cut> {
         let random = &mut self.site.random;
-        let at = session.recording.moment(random);
+        // one cut in eight of a run of load may be of the start before it
+        let load = session.load_since.filter(|_| random.below(8) > 0);
+        let at = session.recording.moment(load.unwrap_or(0), random);
         let at = at.context("the disk was never asked for anything")?;
         let loss = Loss::draw(random);
         let (image, damage) = session.recording.image_at(at, loss, random);
@@ -121,7 +124,7 @@ impl Rounds {
         })
     }
 
-    /// What the broker makes of a disk after a cut; nothing if it could not go on.
+    /// What the broker makes of a disk after a cut; nothing if it lost what it should have kept.
     fn after(&mut self, cut: Cut, load: bool) -> Result<Option<Session>> {
         let outcome = self.site.session(cut.image.clone(), &cut.demands, load);
         let outcome = outcome.with_context(|| self.keep(&cut.what))?;
@@ -134,8 +137,11 @@ impl Rounds {
         }
         let before = self.tally.cuts;
         self.tally.cuts += 1;
+        let acked = |demand: &Demand| demand.acked_count() as u64;
+        let at_stake = cut.demands.told.iter().map(acked).sum::<u64>() > 0;
+        self.tally.at_stake += u64::from(at_stake);
         for demand in &cut.demands.told {
-            self.tally.acked += demand.acked_count() as u64;
+            self.tally.acked += acked(demand);
             self.tally.seen += demand.seen_count() as u64;
         }
         let (finding, session) = match outcome {
@@ -161,6 +167,7 @@ impl Rounds {
                 bail!("{}: {finding}", self.keep(&cut.what));
             }
             self.tally.note(format!("{}: {finding}", cut.what));
+            return Ok(None);
         }
         Ok(session)
     }

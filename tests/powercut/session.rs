@@ -43,10 +43,12 @@ pub struct Site {
 pub struct Session {
     pub recording: Recording,
     histories: Vec<Arc<History>>,
-    /// what had been told before; nothing where there was nothing, or it was lost
-    prior: Option<Vec<Demand>>,
+    /// what had been told before, if anything
+    prior: Vec<Demand>,
     /// since when the topics are known to exist
     topics_since: Option<u64>,
+    /// when the load began, if there was any
+    pub load_since: Option<u64>,
     /// cuts that the clients lived through
     pub live: u64,
 }
@@ -123,6 +125,7 @@ impl Site {
             .cloned()
             .collect();
         let mut topics_since = missing.is_empty().then_some(0);
+        let mut load_since = None;
         let mut live = 0;
         if load {
             if !missing.is_empty() {
@@ -130,6 +133,7 @@ impl Site {
                 created.with_context(|| running.log_tail())?;
                 topics_since = Some(sequence::next());
             }
+            load_since = Some(sequence::next());
             let clients = self.clients(&histories)?;
             self.load(&mut running, &histories)?;
             // clients of a broker that keeps its promises live through its cuts
@@ -144,7 +148,7 @@ impl Site {
                     Err(outcome) => return Ok(outcome),
                 };
                 live += 1;
-                let told = demands_before(&histories, Some(&demands.told), u64::MAX)?;
+                let told = demands_before(&histories, &demands.told, u64::MAX)?;
                 match self.read_again(&histories, &told) {
                     Ok(found) => verdict.add(found),
                     Err(error) => {
@@ -160,15 +164,14 @@ impl Site {
         // a killed process leaves what a power cut finds at any other time; a clean stop is work
         // that can be cut, too
         running.end(self.random.below(2) == 0)?;
-        // what is gone stays gone: it is found once
-        let prior = verdict.first.is_none().then(|| demands.told.clone());
         Ok(Outcome::Audited(
             verdict,
             Box::new(Session {
                 recording: volume.detach()?.recording(),
                 histories,
-                prior,
+                prior: demands.told.clone(),
                 topics_since,
+                load_since,
                 live,
             }),
         ))
@@ -275,25 +278,21 @@ impl Session {
     /// What had been told before a moment.
     pub fn demands_before(&self, at: u64) -> Result<Demands> {
         Ok(Demands {
-            told: demands_before(&self.histories, self.prior.as_deref(), at)?,
+            told: demands_before(&self.histories, &self.prior, at)?,
             topics: self.topics_since.is_some_and(|since| since < at),
         })
     }
 }
 
 /// What was told to the clients before a moment, besides what had been told to others before.
-fn demands_before(
-    histories: &[Arc<History>],
-    prior: Option<&[Demand]>,
-    at: u64,
-) -> Result<Vec<Demand>> {
+fn demands_before(histories: &[Arc<History>], prior: &[Demand], at: u64) -> Result<Vec<Demand>> {
     let mut told = Vec::new();
     for (place, history) in histories.iter().enumerate() {
         let mut new = history.demand_before(at)?;
         if history.topic == ACKS_ONE {
             new.forget_acks();
         }
-        let mut all = match prior.and_then(|prior| prior.get(place)) {
+        let mut all = match prior.get(place) {
             Some(prior) => prior.clone(),
             None => new.clone(),
         };

@@ -118,7 +118,7 @@ impl Subject {
                  -c {{home}}/server.properties"
             )),
             start: format!(
-                "exec java -Xmx512m -cp '{jars}' kafka.Kafka {{home}}/server.properties"
+                "exec java -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp '{jars}' kafka.Kafka {{home}}/server.properties"
             ),
             variants: Vec::new(),
             stop: Signal::SIGTERM,
@@ -145,6 +145,7 @@ impl Subject {
         let log = place.home.join("broker.log");
         // one start's words are what a failure is told from
         let _ = std::fs::remove_file(&log);
+        ground::check_interrupt()?;
         let broker = Broker::spawn(shell(&start), place.address(), log)?;
         ground::BROKER.store(broker.id() as i32, Ordering::SeqCst);
         let mut running = Running {

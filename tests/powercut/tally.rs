@@ -7,6 +7,8 @@ use crate::support::history::Verdict;
 pub struct Tally {
     /// Disks after a cut that were mounted, served and judged.
     pub cuts: u64,
+    /// Those of them before which records had been acknowledged that a cut may not take.
+    pub at_stake: u64,
     /// Those of them that were cut again after they had been mounted.
     pub again: u64,
     /// Runs of load on a disk that had been cut.
@@ -60,10 +62,11 @@ impl Tally {
     /// Everything in one line.
     pub fn line(&self) -> String {
         format!(
-            "{} cuts ({} of a recovery, {} loaded again, {} with live clients), {} of {} unflushed writes hit, {} acks \
+            "{} cuts ({} after acks, {} of a recovery, {} loaded again, {} with live clients), {} of {} unflushed writes hit, {} acks \
              and {} records seen demanded: {} refused, {} with lost (at most {}), {} with unseen \
              (at most {}), {} in disorder; {} unmountable, {} torn file systems left out",
             self.cuts,
+            self.at_stake,
             self.again,
             self.reloaded,
             self.live,

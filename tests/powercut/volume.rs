@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::disk::Disk;
 use crate::fuse::{Disks, Served};
+use crate::ground::check_interrupt;
 use crate::support::process::{Output, run, run_ok};
 use crate::support::wait;
 
@@ -57,6 +58,7 @@ pub struct Volume {
 impl Volume {
     /// Puts a loop device over a disk.
     pub fn attach(disks: &mut Disks, disk: Disk, mount_point: &Path) -> Result<Volume> {
+        check_interrupt()?;
         let disk = Arc::new(disk);
         let served = disks.serve(Arc::clone(&disk));
         let mut losetup = Command::new("losetup");
@@ -91,6 +93,7 @@ impl Volume {
 
     /// Mounts it, which replays its journal; what the kernel said if it would not.
     pub fn mount(&mut self, file_system: FileSystem) -> Result<Result<(), String>> {
+        check_interrupt()?;
         let mut mount = Command::new("mount");
         mount.args(["-t", file_system.name(), &self.device]);
         let output = run(mount.arg(&self.mount_point), b"", TOOL_LIMIT)?;
