@@ -277,6 +277,23 @@ pub enum LogAction {
         #[arg(required = true)]
         dirs: Vec<PathBuf>,
     },
+    /// Bring damaged log directories back to what is whole of them; without --apply only show how
+    ///
+    /// Cuts a partition before its first bad batch, gives up journals that cannot be read, makes
+    /// indexes, snapshots, base and metadata anew, and says which offsets are given up. What is cut
+    /// or replaced stays beside it: segments as .cut files, journals as .given-up. Give all of a
+    /// broker's log.dirs, with the broker stopped.
+    Repair {
+        /// Log directories
+        #[arg(required = true)]
+        dirs: Vec<PathBuf>,
+        /// Do it
+        #[arg(long)]
+        apply: bool,
+        /// Cut only this partition, as in orders-3; more than one may be given [default: all]
+        #[arg(short, long = "partition", value_name = "TOPIC-PARTITION")]
+        partitions: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

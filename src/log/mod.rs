@@ -11,6 +11,7 @@ pub mod journal;
 pub mod partition;
 pub mod producers;
 pub mod recovery;
+pub mod repair;
 pub mod segment;
 pub mod store;
 pub mod verify;

@@ -237,6 +237,29 @@ pub fn scan(bytes: &[u8], sequence: u64) -> Result<Scan, FrameError> {
     })
 }
 
+/// Every batch of a damaged file that can be read still and comes after number `after`: those before
+/// the damage, and those behind it that are whole. They rise.
+pub fn readable(bytes: &[u8], after: Option<u64>) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    let mut at = HEADER_BYTES;
+    while at < bytes.len() {
+        let last = batches.last().map(|batch| batch.sequence).or(after);
+        let found = frame(&bytes[at..]).filter(|f| last.is_none_or(|last| f.sequence > last));
+        let Some(found) = found else {
+            at += 8;
+            continue;
+        };
+        if let Ok(records) = records(&found, found.sequence) {
+            batches.push(Batch {
+                sequence: found.sequence,
+                records,
+            });
+        }
+        at += found.length;
+    }
+    batches
+}
+
 fn records(frame: &Frame<'_>, sequence: u64) -> Result<Vec<Record>, FrameError> {
     let bad = |error| FrameError::Record { sequence, error };
     let mut input = Input::new(frame.payload);

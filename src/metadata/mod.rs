@@ -9,6 +9,7 @@ pub mod bytes;
 pub mod controller;
 pub mod frame;
 pub mod image;
+pub mod rebuild;
 pub mod record;
 pub mod recover;
 pub mod snapshot;

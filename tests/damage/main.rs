@@ -2,7 +2,8 @@
 //! found and named, what is not touched is served whole, and nothing wrong is ever served. `corelane
 //! log verify` names it too, and `corelane log repair` brings back what is left.
 //!
-//! `CORELANE_DAMAGE_ROUNDS` flips more, `CORELANE_DAMAGE_SEED` elsewhere.
+//! `CORELANE_DAMAGE_ROUNDS` flips more, `CORELANE_DAMAGE_SEED` elsewhere, `CORELANE_DAMAGE_ONLY` in
+//! one kind of file.
 #![allow(clippy::disallowed_methods)] // a test may read the clock
 
 #[path = "../broker/client.rs"]
@@ -44,6 +45,10 @@ fn kind(path: &Path) -> String {
     }
 }
 
+fn wanted(kind: &str) -> bool {
+    std::env::var("CORELANE_DAMAGE_ONLY").map_or(true, |only| kind == only)
+}
+
 fn rounds(end: End) -> Result<()> {
     let template = Template::make(end)?;
     let mut random = Random::new(number("CORELANE_DAMAGE_SEED", 1));
@@ -57,7 +62,7 @@ fn rounds(end: End) -> Result<()> {
         }
     }
     for round in 0..number("CORELANE_DAMAGE_ROUNDS", 1) {
-        for (kind, files) in &kinds {
+        for (kind, files) in kinds.iter().filter(|(kind, _)| wanted(kind)) {
             let file = &files[random.below(files.len() as u64) as usize];
             let Some(flip) = Flip::draw(&template, file, &mut random)? else {
                 continue; // it is empty

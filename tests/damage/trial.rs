@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::data::{Name, Template, journal_end, log};
-use crate::serving::{Seen, append, read_all};
+use crate::data::{Model, Name, Template, journal_end, log};
+use crate::serving::{MORE, Seen, append, read_all};
 use crate::support::broker::Broker;
 use crate::support::random::Random;
 
@@ -72,17 +72,22 @@ impl<'t> Trial<'t> {
         template.restore()?;
         self.flip.apply(&template.setup.data())?;
         let found = self.verify()?;
-        let named = self.serve(found.is_some())?;
+        let mut model = template.model.clone();
+        let named = self.serve(found.is_some(), &mut model)?;
         ensure!(
             named.is_none() || found.is_some(),
             "the broker says what verify does not: {}",
             named.unwrap_or_default()
         );
+        if found.is_none() {
+            return Ok(());
+        }
         // a broker that ran meanwhile has changed much: repair what it left, and what it found
-        self.repair().context("repaired after a start")?;
+        self.repair(&model).context("repaired after a start")?;
         template.restore()?;
         self.flip.apply(&template.setup.data())?;
-        self.repair().context("repaired before a start")
+        self.repair(&template.model)
+            .context("repaired before a start")
     }
 
     /// What verify says of the flipped file.
@@ -104,7 +109,7 @@ impl<'t> Trial<'t> {
     }
 
     /// Starts the broker on the damage. `Some`: it did matter.
-    fn serve(&self, found: bool) -> Result<Option<String>> {
+    fn serve(&self, found: bool, model: &mut Model) -> Result<Option<String>> {
         let template = self.template;
         let _ = fs::remove_file(template.setup.log());
         let mut broker = template.setup.spawn()?;
@@ -124,6 +129,10 @@ impl<'t> Trial<'t> {
         }
         let seen = read_all(&broker.address(), &template.model)?;
         append(&broker.address(), &seen, &template.model)?;
+        for (partition, _) in seen.iter().filter(|(_, seen)| **seen == Seen::Whole) {
+            let values = model.get_mut(partition).context("a partition")?;
+            values.push(MORE.into());
+        }
         self.stop(broker)?;
         let said = fs::read_to_string(template.setup.log())?;
         ensure!(!said.contains("panicked"), "{said}");
@@ -171,7 +180,57 @@ impl<'t> Trial<'t> {
     }
 
     /// Repairs, and looks at what is left.
-    fn repair(&self) -> Result<()> {
+    fn repair(&self, model: &Model) -> Result<()> {
+        let template = self.template;
+        let dirs = template.dirs();
+        let shown = log(&["repair"], &dirs)?;
+        let twice = log(&["repair"], &dirs)?;
+        ensure!(shown.text() == twice.text(), "showing changes something");
+        let done = log(&["repair", "--apply"], &dirs)?;
+        let said = format!("{}{}", done.text(), done.stderr);
+        ensure!(done.status.success(), "repair: {said}");
+        ensure!(
+            done.text() == shown.text(),
+            "it does another thing: {said}, {}",
+            shown.text()
+        );
+        let after = log(&["verify"], &dirs)?;
+        ensure!(
+            after.status.success(),
+            "verify finds after {said}: {}",
+            after.text()
+        );
+        let _ = fs::remove_file(template.setup.log());
+        let broker = template.setup.start()?;
+        let seen = read_all(&broker.address(), model)?;
+        append(&broker.address(), &seen, model)?;
+        let log_text = fs::read_to_string(template.setup.log())?;
+        broker.stop().context("a clean stop")?;
+        for (partition, seen) in &seen {
+            match seen {
+                Seen::Whole => {}
+                Seen::Shorter { end } => {
+                    ensure!(self.touches(*partition), "{partition:?}: {seen:?}: {said}");
+                    let lost = "gives up offset";
+                    let told = said.lines().any(|line| {
+                        line.contains(&format!("{}-{}", partition.0, partition.1))
+                            && line.contains(lost)
+                            && line.contains(&format!(" {end}"))
+                    });
+                    ensure!(
+                        told,
+                        "{partition:?} ends at {end}, which is not said: {said}"
+                    );
+                }
+                other => bail!("{partition:?} is {other:?} after {said}: {log_text}"),
+            }
+        }
+        let after = log(&["verify"], &dirs)?;
+        ensure!(
+            after.status.success(),
+            "verify after a stop: {}",
+            after.text()
+        );
         Ok(())
     }
 }

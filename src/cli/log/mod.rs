@@ -3,6 +3,7 @@
 mod directories;
 mod dump;
 mod metadata;
+mod repair;
 mod verify;
 
 use crate::cli::args::LogAction;
@@ -12,5 +13,10 @@ pub fn run(action: LogAction, output: &Output) -> anyhow::Result<()> {
     match action {
         LogAction::Dump { files, records } => dump::run(&files, records, output),
         LogAction::Verify { dirs } => verify::run(&dirs, output),
+        LogAction::Repair {
+            dirs,
+            apply,
+            partitions,
+        } => repair::run(&dirs, apply, partitions, output),
     }
 }

@@ -236,6 +236,16 @@ impl Recovering {
         self.facts.log_start = self.facts.log_start.min(end);
     }
 
+    /// One after the last byte so far.
+    pub fn end_place(&self) -> Place {
+        self.facts.end_place()
+    }
+
+    /// The idempotent producers that are known.
+    pub fn producer_ids(&self) -> impl Iterator<Item = i64> {
+        self.producers.iter().map(|(id, _)| id)
+    }
+
     /// Where leader epochs begin.
     pub fn epochs(&self) -> &LeaderEpochs {
         &self.epochs

@@ -13,7 +13,7 @@ use crate::base::ids::{LeaderEpoch, Offset, PartitionKey};
 use crate::log::aside::{owner, set_aside};
 use crate::log::format::names::{self, Kind};
 use crate::log::format::partition_metadata;
-use crate::log::partition::SegmentFacts;
+use crate::log::partition::{Recovering, SegmentFacts};
 use crate::log::segment::{BatchHeader, HEADER_BYTES};
 use crate::log::store::LogConfig;
 use crate::ring::driver::OpenOptions;
@@ -30,6 +30,9 @@ pub(super) async fn settle(
 ) -> Result<OpenedPartition, OpenError> {
     let dir = log_dir.join(names::partition_dir(&replayed.topic, key.partition));
     let mut damaged = replayed.damaged;
+    if damaged.is_none() {
+        damaged = another_owner(ring, &dir, key, &replayed.state, known);
+    }
     if damaged.is_none() {
         clear_name(ring, &dir, key, &replayed.topic, known)?;
         damaged = write_files(ring, config, &dir, key, &replayed.state).await?;
@@ -51,6 +54,34 @@ pub(super) struct Known<'a> {
     pub(super) partitions: BTreeSet<PartitionKey>,
     /// Those that were deleted.
     pub(super) dropped: &'a BTreeMap<PartitionKey, Option<String>>,
+}
+
+/// Files of this partition were durable here, and the directory says now that it is a topic's that
+/// nobody ever deleted here: then that is what is wrong.
+fn another_owner(
+    ring: &Ring,
+    dir: &Path,
+    key: PartitionKey,
+    state: &Recovering,
+    known: &Known<'_>,
+) -> Option<String> {
+    let topic = owner(ring, dir).filter(|topic| *topic != key.topic)?;
+    let owner = PartitionKey { topic, ..key };
+    let is_known = known.partitions.contains(&owner) || known.dropped.contains_key(&owner);
+    if is_known || !has_files(state) {
+        return None;
+    }
+    Some(format!(
+        "{}: it names topic {topic}, the partition is of {}",
+        dir.join(partition_metadata::FILE_NAME).display(),
+        key.topic
+    ))
+}
+
+/// Whether something of a partition is in files for good.
+fn has_files(state: &Recovering) -> bool {
+    let drained = state.drained();
+    drained.position > 0 || drained.segment > state.log_start()
 }
 
 /// A topic may have the name of one that was deleted before, and a power cut may have taken back the
@@ -140,11 +171,11 @@ async fn write_files(
     config: &LogConfig,
     dir: &Path,
     key: PartitionKey,
-    state: &crate::log::partition::Recovering,
+    state: &Recovering,
 ) -> Result<Option<String>, OpenError> {
     let drained = state.drained();
     if !ring.exists(dir) {
-        if drained.position > 0 || drained.segment > state.log_start() {
+        if has_files(state) {
             return Ok(Some(format!("its directory {} is missing", dir.display())));
         }
         ring.create_dir_all(dir).map_err(OpenError::io(dir))?;

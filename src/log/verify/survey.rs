@@ -65,6 +65,8 @@ pub(crate) struct Judged {
     pub(crate) replaying: Replaying,
     /// Its journal is damaged: the log goes as far as its files do.
     pub(crate) salvaged: Option<String>,
+    /// Where its end was said to be.
+    pub(crate) said: Offset,
     pub(crate) verdict: Verdict,
 }
 
@@ -91,10 +93,19 @@ pub struct Survey {
     pub(crate) base_lost: bool,
     pub(crate) ids_lost: bool,
     pub(crate) bad_checkpoints: Vec<PathBuf>,
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl Survey {
+    /// The directory's own id, from any file that tells it; zeros if none does.
+    pub fn directory_id(&self) -> Uuid {
+        self.directory_id
+    }
+
+    pub(crate) fn is_locked(&self) -> bool {
+        self.lock.is_some()
+    }
+
     /// The partitions that the directory holds.
     pub fn known(&self) -> impl Iterator<Item = Known> {
         self.partitions.iter().map(|judged| Known {
@@ -141,7 +152,7 @@ pub fn survey(ring: &Ring, dir: &Path, read: &mut dyn FnMut(u64)) -> Result<Surv
         base_lost: false,
         ids_lost: false,
         bad_checkpoints: Vec::new(),
-        _lock: lock,
+        lock,
     };
     let ours = survey.identity(ring, &entries);
     let partitions = entries
@@ -326,6 +337,10 @@ impl Survey {
                 }
             }
         }
+        if !self.damaged.is_empty() || !self.unreadable.is_empty() {
+            // before the entries: theirs may be among the bytes
+            self.adopt_unnamed(ring, entries, &mut replay);
+        }
         for i in 0..self.journals.len() {
             let journal = &self.journals[i];
             let older = journal.superblock.incarnation < self.incarnation;
@@ -393,8 +408,8 @@ impl Survey {
             };
             let named = replay
                 .partitions
-                .values()
-                .any(|known| names::partition_dir(&known.topic, partition) == entry.name);
+                .iter()
+                .any(|(key, known)| key.partition == partition && known.topic == topic);
             if named || replay.dropped.contains_key(&key) {
                 continue;
             }
@@ -448,6 +463,7 @@ impl Survey {
             key,
             replaying,
             salvaged,
+            said,
             verdict,
         });
     }
@@ -532,8 +548,8 @@ impl Survey {
                     true => continue,
                     false => "nothing names this partition: a start leaves it alone",
                 }
-            } else if name.ends_with(".damaged") {
-                "a journal that a start found damaged: kept for whoever wants to look"
+            } else if name.ends_with(".damaged") || name.ends_with(".given-up") {
+                "what was damaged: kept for whoever wants to look, and read by nobody else"
             } else if name.ends_with(".tmp") {
                 "a file whose writing a crash cut: nothing reads it"
             } else {

@@ -3,6 +3,8 @@ use std::path::Path;
 use super::harness::*;
 use crate::base::ids::{Offset, ShardId};
 use crate::log::recovery::OpenError;
+use crate::log::repair::{RepairOptions, apply};
+use crate::log::verify::{Finding, Severity, survey};
 use crate::ring::sim::SimOptions;
 
 /// The only journal's ring file.
@@ -357,4 +359,60 @@ fn a_sealed_segment_of_another_length_than_the_clean_stop_saw_is_noticed() {
         assert!(damage.contains(what), "{damage}");
         assert_eq!(run.values(1).len(), 10);
     }
+}
+
+/// Repairs the only directory; `None` if the process was killed meanwhile. How much damage a look
+/// after it finds.
+fn repair_in(machine: &Machine, process: crate::ring::sim::ProcessId) -> Option<usize> {
+    let ring = machine.world.shard(process, ShardId(0));
+    let task = {
+        let ring = ring.clone();
+        async move {
+            let dir = Path::new("/data");
+            let look = || survey(&ring, dir, &mut |_| ()).expect("nobody works there");
+            let found = look();
+            let repaired = apply(&ring, found, &RepairOptions::default()).await;
+            repaired.expect("a disk that works");
+            let damage = |f: &&Finding| f.severity == Severity::Damage;
+            look().findings.iter().filter(damage).count()
+        }
+    };
+    run(&machine.world, process, &ring, task)
+}
+
+#[test]
+fn a_repair_that_is_cut_at_any_step_is_repaired_by_another() {
+    let mut ended = false;
+    for calls in 0..200 {
+        for power in [false, true] {
+            let machine = rotten(36, 10 * 4096 + 40);
+            let process = machine.world.process(machine.id);
+            machine.world.die_at_call(process, calls, power);
+            ended |= repair_in(&machine, process).is_some();
+            machine.world.kill(process);
+            let process = machine.world.process(machine.id);
+            assert_eq!(
+                repair_in(&machine, process),
+                Some(0),
+                "call {calls}, power {power}"
+            );
+            machine.world.kill(process);
+            let run = machine.start();
+            let values = run.values(0);
+            assert_eq!(values.len(), 7, "call {calls}, power {power}");
+            assert!((0..7u8).all(|n| values[usize::from(n)].1 == [n; 700]));
+            assert_eq!(run.produce(0, b"goes on").base_offset, Offset(7));
+            run.stop();
+            let process = machine.world.process(machine.id);
+            assert_eq!(
+                repair_in(&machine, process),
+                Some(0),
+                "call {calls}, power {power}"
+            );
+        }
+        if ended {
+            return;
+        }
+    }
+    panic!("it never ends");
 }
