@@ -232,7 +232,7 @@ fn connections_reset_in_a_frame_leave_nothing_behind() -> Result<()> {
 /// Peers that lost their power: nothing ever comes from them again, not even an end.
 fn clients_that_vanish_are_closed_when_they_have_been_idle() -> Result<()> {
     let (setup, broker) = started(&[
-        ("connections.max.idle.ms", "3000"),
+        ("connections.max.idle.ms", "8000"),
         ("corelane.send.stall.ms", "3000"),
     ])?;
     let mut good = Client::connect(&broker.address());
