@@ -15,6 +15,9 @@ const CUTS_A_LOAD: u64 = 8;
 /// Runs of load on one disk, each on what a cut of the one before left.
 const GENERATIONS: u64 = 3;
 
+/// Cuts from one line of figures to the next.
+const REPORT: u64 = 5;
+
 /// A disk after a cut.
 struct Cut {
     image: Image,
@@ -159,7 +162,7 @@ impl Rounds {
                 (verdict.first, Some(*session))
             }
         };
-        if self.tally.cuts / 10 > before / 10 {
+        if self.tally.cuts / REPORT > before / REPORT {
             println!("  {}", self.tally.line());
         }
         if let Some(finding) = finding {
@@ -174,6 +177,7 @@ impl Rounds {
 
     fn count_live(&mut self, session: &Session) {
         self.tally.cuts += session.live;
+        self.tally.at_stake += session.live;
         self.tally.live += session.live;
     }
 

@@ -16,6 +16,8 @@ use crate::support::kafka;
 use crate::support::process::run_ok;
 use crate::support::random::Random;
 
+/// From the start of a broker to its first answer; a slow machine must not look like a refusal.
+const START_LIMIT: Duration = Duration::from_secs(180);
 /// The longest preparation.
 const PREPARE_LIMIT: Duration = Duration::from_secs(90);
 
@@ -152,7 +154,7 @@ impl Subject {
             broker,
             stop: self.stop,
         };
-        running.broker.wait_until_it_answers()?;
+        running.broker.wait_for_an_answer(START_LIMIT)?;
         Ok(running)
     }
 }

@@ -187,7 +187,12 @@ impl Broker {
 
     /// Waits until a request is answered.
     pub fn wait_until_it_answers(&mut self) -> Result<()> {
-        let ready = wait::until(START_LIMIT, "the broker to answer", || {
+        self.wait_for_an_answer(START_LIMIT)
+    }
+
+    /// The same, with a limit.
+    pub fn wait_for_an_answer(&mut self, limit: Duration) -> Result<()> {
+        let ready = wait::until(limit, "the broker to answer", || {
             if let Some(status) = self.process.0.try_wait()? {
                 bail!("the broker ended with {status}");
             }
