@@ -36,7 +36,7 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// So many cuts on a site; fewer if `enough` says so.
+    /// So many cuts on a site; fewer if `enough` says so, more if none of them took anything.
     pub fn new(site: Site, cuts: u64, enough: fn(&Tally) -> bool) -> Rounds {
         Rounds {
             site,
@@ -47,7 +47,9 @@ impl Rounds {
     }
 
     fn is_done(&self) -> bool {
-        self.tally.cuts >= self.cuts || (self.enough)(&self.tally)
+        // cuts that took nothing prove nothing: a few more may
+        let harmless = self.tally.hit == 0 && self.tally.cuts < 3 * self.cuts;
+        self.tally.cuts >= self.cuts && !harmless || (self.enough)(&self.tally)
     }
 
     /// Makes them. An error is a finding where the broker is held to its promises.
@@ -112,8 +114,7 @@ impl Rounds {
         let at = at.context("the disk was never asked for anything")?;
         let loss = Loss::draw(random);
         let (image, damage) = session.recording.image_at(at, loss, random);
-        self.tally.unflushed += damage.unflushed;
-        self.tally.hit += damage.hit;
+        self.tally.damaged(damage);
         Ok(Cut {
             image,
             demands: session.demands_before(at)?,
@@ -176,9 +177,13 @@ impl Rounds {
     }
 
     fn count_live(&mut self, session: &Session) {
-        self.tally.cuts += session.live;
-        self.tally.at_stake += session.live;
-        self.tally.live += session.live;
+        let cuts = session.live.len() as u64;
+        self.tally.cuts += cuts;
+        self.tally.at_stake += cuts;
+        self.tally.live += cuts;
+        for damage in &session.live {
+            self.tally.damaged(*damage);
+        }
     }
 
     /// Keeps the disk of a failure for a look; what it was, and where it is.

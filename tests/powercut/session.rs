@@ -10,7 +10,7 @@ use crate::disk::Disk;
 use crate::fuse::Disks;
 use crate::ground::Ground;
 use crate::image::Image;
-use crate::recording::{BLOCK, Loss, Recording};
+use crate::recording::{BLOCK, Damage, Loss, Recording};
 use crate::subject::{Place, Running, Subject};
 use crate::support::history::{self, Demand, History, Promise, Verdict};
 use crate::support::load;
@@ -49,8 +49,8 @@ pub struct Session {
     topics_since: Option<u64>,
     /// when the load began, if there was any
     pub load_since: Option<u64>,
-    /// cuts that the clients lived through
-    pub live: u64,
+    /// what the cuts that the clients lived through did, each
+    pub live: Vec<Damage>,
 }
 
 /// What the broker has to serve from a disk.
@@ -126,7 +126,7 @@ impl Site {
             .collect();
         let mut topics_since = missing.is_empty().then_some(0);
         let mut load_since = None;
-        let mut live = 0;
+        let mut live = Vec::new();
         if load {
             if !missing.is_empty() {
                 let created = load::create_topics(&self.bootstrap(), &missing);
@@ -138,16 +138,16 @@ impl Site {
             self.load(&mut running, &histories)?;
             // clients of a broker that keeps its promises live through its cuts
             let wanted = self.random.below(LIVE_CUTS + 1);
-            while self.subject.strict && live < wanted {
+            while self.subject.strict && (live.len() as u64) < wanted {
                 running.end(false)?;
-                let cut = self.cut_now(&volume);
+                let (cut, damage) = self.cut_now(&volume);
                 volume.detach()?;
                 volume = self.attach(cut)?;
                 running = match self.mount_and_start(&mut volume)? {
                     Ok(running) => running,
                     Err(outcome) => return Ok(outcome),
                 };
-                live += 1;
+                live.push(damage);
                 let told = demands_before(&histories, &demands.told, u64::MAX)?;
                 match self.read_again(&histories, &told) {
                     Ok(found) => verdict.add(found),
@@ -187,14 +187,14 @@ impl Site {
 
     /// What a cut at this moment leaves of a disk whose broker has just been killed: no client
     /// was told anything since. Blocks of the file system are left whole.
-    fn cut_now(&mut self, volume: &Volume) -> Image {
+    fn cut_now(&mut self, volume: &Volume) -> (Image, Damage) {
         let at = sequence::next();
         let loss = match Loss::draw(&mut self.random) {
             Loss::Pieces(_) => Loss::Pieces(BLOCK),
             loss => loss,
         };
         let recording = volume.disk.recording();
-        recording.image_at(at, loss, &mut self.random).0
+        recording.image_at(at, loss, &mut self.random)
     }
 
     /// Reads all that is there once more and judges it.

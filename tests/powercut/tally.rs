@@ -1,5 +1,6 @@
 //! What a run found.
 
+use crate::recording::Damage;
 use crate::support::history::Verdict;
 
 /// Figures of many cuts of one broker on one file system.
@@ -43,6 +44,12 @@ pub struct Tally {
 const NOTES: usize = 5;
 
 impl Tally {
+    /// Adds what one cut did.
+    pub fn damaged(&mut self, damage: Damage) {
+        self.unflushed += damage.unflushed;
+        self.hit += damage.hit;
+    }
+
     /// Adds what one audit found.
     pub fn audit(&mut self, verdict: &Verdict) {
         self.with_lost += u64::from(verdict.lost > 0);
