@@ -195,7 +195,8 @@ impl Journal {
             }
             wait = SEAL_AFTER - idle;
         }
-        if self.kind == JournalKind::Interval {
+        // an empty ring has nothing that a flush makes safe
+        if self.kind == JournalKind::Interval && !state.space.is_idle() {
             wait = wait.min(self.limits.flush_interval.saturating_sub(since));
         }
         // a timer a little late is better than one a little early, twice
