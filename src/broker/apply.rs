@@ -46,11 +46,49 @@ pub async fn apply(shard: &Rc<Shard>, image: Arc<Image>) -> Result<(), String> {
         && let Err(error) = shard.log.create_partitions(new).await
     {
         tracing::error!(%error, "cannot make partitions");
+        shard.unmade.set(true);
         failed = Some(error.to_string());
     }
     shard.show(image.clone());
     drop_gone(shard, &old, |topic| image.topic_by_id(&topic.id).is_none()).await;
     failed.map_or(Ok(()), Err)
+}
+
+/// Makes the partitions of topics that are committed but found no space when they were to be made,
+/// or a directory that failed.
+pub async fn make_missing(shard: &Rc<Shard>) {
+    let image = shard.image();
+    let mut new = Vec::new();
+    for topic in image.topics() {
+        for key in topic.keys() {
+            let owned = shard.owner(topic, key.partition) == shard.id;
+            if owned && shard.partition(&key).is_none() && !shard.log.is_offline(&key) {
+                new.push(NewPartition {
+                    key,
+                    topic: topic.name.clone(),
+                    config: topic.config.clone(),
+                });
+            }
+        }
+    }
+    let keys: Vec<PartitionKey> = new.iter().map(|new| new.key).collect();
+    match shard.log.create_partitions(new).await {
+        Ok(_) => {
+            tracing::info!(partitions = keys.len(), "made what found no space before");
+            shard.unmade.set(false);
+        }
+        Err(error) => tracing::debug!(%error, "still cannot make partitions"),
+    }
+    // whoever deleted a topic meanwhile did not find them
+    let image = shard.image();
+    for key in keys {
+        if image.topic_by_id(&key.topic).is_none()
+            && shard.partition(&key).is_some()
+            && let Err(error) = shard.log.delete_partition(&key).await
+        {
+            tracing::error!(?key, %error, "cannot drop");
+        }
+    }
 }
 
 /// Drops this shard's partitions of the topics that are gone, all at once: their ends in the journal

@@ -102,6 +102,8 @@ pub struct Shard {
     pub(crate) stopping: Cell<bool>,
     /// A connection ended, or the shard began to stop.
     pub(crate) changed: Event,
+    /// Some of its partitions could not be made yet: see [`crate::broker::apply::make_missing`].
+    pub(crate) unmade: Cell<bool>,
 }
 
 impl Shard {

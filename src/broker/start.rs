@@ -422,6 +422,7 @@ async fn build(
         items: Pool::new(1024),
         stopping: Cell::new(false),
         changed: Event::new(),
+        unmade: Cell::new(false),
         config,
         ring,
     });

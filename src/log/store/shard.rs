@@ -351,6 +351,10 @@ impl LogStore {
         let mut first_error = None;
         let mut best: Option<(usize, usize)> = None;
         for (i, directory) in self.directories.iter().enumerate() {
+            if directory.is_full() {
+                // where nothing is produced nobody else looks
+                directory.look_again(&self.ring, self.config.reserved_disk_bytes);
+            }
             if let Err(error) = directory.check() {
                 first_error.get_or_insert(error);
                 continue;
