@@ -10,8 +10,8 @@ use std::time::Duration;
 use corelane::base::ids::ShardId;
 use corelane::ring::sim::{Luck, Rng, SimOptions, SimWorld};
 
-use crate::broker::machine::Machine;
 use crate::seeds;
+use crate::world::machine::Machine;
 use work::{Known, work};
 
 const LIMIT: Duration = Duration::from_secs(900);
@@ -19,7 +19,15 @@ const LIMIT: Duration = Duration::from_secs(900);
 fn life(seed: u64) {
     let mut rng = Rng::new(seed ^ 0x63_6f6e_7472_6f6c);
     let world = SimWorld::new(seed, SimOptions::swarm(seed));
-    let machine = Machine::new(&world, &mut rng);
+    let dirs = ["/disk0/log", "/disk0/log,/disk1/log"][usize::from(rng.chance(0.3))];
+    let machine = Machine::with(
+        &world,
+        &[
+            ("log.dirs", dirs),
+            ("corelane.lanes", ["auto", "off"][rng.index(2)]),
+            ("corelane.journal.size", "4194304"),
+        ],
+    );
     let clients = world.machine(&[]);
     let client = world.process(clients);
     let ring = world.shard(client, ShardId(0));

@@ -15,9 +15,9 @@ use corelane::wire::compress::Codec;
 use corelane::wire::messages::*;
 use corelane::wire::records::Records;
 
-use crate::broker::client::Client;
-use crate::broker::machine::Machine;
 use crate::seeds;
+use crate::world::client::Client;
+use crate::world::machine::Machine;
 
 const LIMIT: Duration = Duration::from_secs(3600);
 const PARTITIONS: i32 = 8;

@@ -22,6 +22,7 @@ pub(super) struct Machine {
     /// Powered.
     pub(super) up: bool,
     pub(super) boot: u64,
+    pub(super) power_cuts: u64,
     pub(super) wall_offset_ms: i64,
     pub(super) disks: Vec<Fs>,
     pub(super) next_port: u16,

@@ -7,6 +7,7 @@
 mod clock;
 mod disk;
 mod driver;
+mod faults;
 mod io;
 mod machine;
 mod net;
@@ -20,6 +21,7 @@ mod world;
 mod tests;
 
 pub use disk::content::Luck;
+pub use faults::ArenaUse;
 pub use machine::{MachineId, ProcessId};
 pub use options::{DiskOptions, NetOptions, SimOptions};
 pub use rng::Rng;

@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) garbage: Vec<Op>,
     /// Processes that died in the middle of a turn.
     pub(super) died: Vec<usize>,
+    /// Operations that ended.
+    pub(super) operations: u64,
 }
 
 impl State {
@@ -68,6 +70,7 @@ impl State {
             failing_writes: BTreeMap::new(),
             garbage: Vec::new(),
             died: Vec::new(),
+            operations: 0,
         }
     }
 
@@ -92,6 +95,7 @@ impl State {
         self.machines.push(Machine {
             up: true,
             boot: self.rng.next(),
+            power_cuts: 0,
             wall_offset_ms: 0,
             disks,
             next_port: 32_768,
@@ -106,6 +110,7 @@ impl State {
 
     /// Ends an operation.
     pub(super) fn complete(&mut self, driver: usize, id: u64, result: io::Result<u32>, op: Op) {
+        self.operations += 1;
         self.trace.note(self.now);
         self.trace.note(id ^ (driver as u64) << 48);
         self.trace.note(match &result {
@@ -295,6 +300,7 @@ impl State {
         }
         let m = &mut self.machines[machine];
         m.up = false;
+        m.power_cuts += 1;
         m.boot = self.rng.next();
         for fs in &mut m.disks {
             fs.power_cut(&mut self.rng, luck);

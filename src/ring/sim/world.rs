@@ -24,10 +24,14 @@ use crate::ring::{Executor, ExecutorOptions, Ring};
 
 type Scheduled = Box<dyn FnOnce(&SimWorld)>;
 
-struct Running {
-    process: usize,
+pub(super) struct Running {
+    pub(super) process: usize,
     index: usize,
-    executor: Executor,
+    pub(super) executor: Executor,
+    /// Its thread does not run before this time.
+    pub(super) stopped_until: u64,
+    /// Turns so far.
+    pub(super) turns: u64,
     /// Its last turn did something, so that another may.
     hot: bool,
     next_timer: Option<u64>,
@@ -35,8 +39,8 @@ struct Running {
 
 /// Machines, disks and a network that exist in memory only, on this thread, out of one seed.
 pub struct SimWorld {
-    shared: Rc<Shared>,
-    running: RefCell<Vec<Running>>,
+    pub(super) shared: Rc<Shared>,
+    pub(super) running: RefCell<Vec<Running>>,
     /// Main tasks that have not ended, by process.
     mains: RefCell<BTreeMap<usize, Rc<Cell<usize>>>>,
     scheduled: RefCell<BTreeMap<(u64, u64), Scheduled>>,
@@ -125,6 +129,8 @@ impl SimWorld {
             process: process.0,
             index,
             executor,
+            stopped_until: 0,
+            turns: 0,
             hot: true,
             next_timer: None,
         });
@@ -267,7 +273,7 @@ impl SimWorld {
     fn runnable(&self, now: u64) -> Vec<usize> {
         let running = self.running.borrow();
         let busy = self.shared.with(|s| {
-            running.iter().any(|r| {
+            running.iter().filter(|r| r.stopped_until <= now).any(|r| {
                 let shard = &s.shards[r.index];
                 r.hot
                     || !shard.ready.is_empty()
@@ -276,7 +282,11 @@ impl SimWorld {
             })
         });
         match busy {
-            true => running.iter().map(|r| r.index).collect(),
+            true => running
+                .iter()
+                .filter(|r| r.stopped_until <= now)
+                .map(|r| r.index)
+                .collect(),
             false => Vec::new(),
         }
     }
@@ -286,6 +296,7 @@ impl SimWorld {
         let Some(r) = running.iter_mut().find(|r| r.index == index) else {
             return; // died in this round
         };
+        r.turns += 1;
         let result = catch_unwind(AssertUnwindSafe(|| r.executor.turn(false)));
         match result {
             Ok(turn) => {
@@ -317,11 +328,15 @@ impl SimWorld {
 
     /// Nobody has anything to do: on to the next event.
     fn advance(&self, until: u64) {
+        let now = self.now().0;
         let timers = self
             .running
             .borrow()
             .iter()
-            .filter_map(|r| r.next_timer)
+            .filter_map(|r| match r.stopped_until > now {
+                true => Some(r.stopped_until),
+                false => r.next_timer,
+            })
             .min();
         let scheduled = self.scheduled.borrow().keys().next().map(|(at, _)| *at);
         self.shared.with(|s| {
@@ -329,103 +344,5 @@ impl SimWorld {
             let next = next.into_iter().flatten().min().unwrap_or(until);
             s.now = next.min(until).max(s.now + 1);
         });
-    }
-
-    /// Lets two machines not reach each other any more, or again.
-    pub fn part(&self, a: MachineId, b: MachineId, parted: bool) {
-        let pair = (a.0.min(b.0), a.0.max(b.0));
-        self.shared.with(|s| match parted {
-            true => s.parted.insert(pair),
-            false => s.parted.remove(&pair),
-        });
-    }
-
-    /// Breaks every connection of a machine.
-    pub fn reset_connections(&self, machine: MachineId) {
-        self.shared.with(|s| {
-            let ids: Vec<u64> = s.sockets.keys().copied().collect();
-            for id in ids {
-                let ends = s.stream(id).map(|x| (x.machine, x.remote_machine));
-                if ends.is_some_and(|(a, b)| a == machine.0 || b == machine.0) {
-                    s.break_stream(id);
-                }
-            }
-        });
-    }
-
-    /// Moves a machine's wall clock.
-    pub fn jump_wall(&self, machine: MachineId, ms: i64) {
-        self.shared
-            .with(|s| s.machines[machine.0].wall_offset_ms += ms);
-    }
-
-    /// Changes how the world is from now on.
-    pub fn tune(&self, change: impl FnOnce(&mut SimOptions)) {
-        self.shared.with(|s| change(&mut s.options));
-    }
-
-    /// The next `n` flushes on the disk that holds `path` fail, lose data, and are reported once.
-    pub fn fail_flushes(&self, machine: MachineId, path: &Path, n: u32) {
-        self.shared.with(|s| {
-            let disk = s.machines[machine.0].disk_of(path).0;
-            s.failing_flushes.insert((machine.0, disk), n);
-        });
-    }
-
-    /// The next `n` direct writes on the disk that holds `path` fail with EIO.
-    pub fn fail_writes(&self, machine: MachineId, path: &Path, n: u32) {
-        self.fail_writes_with(machine, path, n, libc::EIO);
-    }
-
-    /// The next `n` direct writes there find no space, overwrites too: a file system that copies on
-    /// write needs some for them.
-    pub fn refuse_writes(&self, machine: MachineId, path: &Path, n: u32) {
-        self.fail_writes_with(machine, path, n, libc::ENOSPC);
-    }
-
-    fn fail_writes_with(&self, machine: MachineId, path: &Path, n: u32, errno: i32) {
-        self.shared.with(|s| {
-            let disk = s.machines[machine.0].disk_of(path).0;
-            s.failing_writes.insert((machine.0, disk), (n, errno));
-        });
-    }
-
-    /// Sets the size of the disk that holds `path`.
-    pub fn set_disk_bytes(&self, machine: MachineId, path: &Path, total_bytes: u64) {
-        self.with_disk(machine, path, |fs, _| fs.total_bytes = total_bytes);
-    }
-
-    /// Bytes taken on the disk that holds `path`.
-    pub fn used_disk_bytes(&self, machine: MachineId, path: &Path) -> u64 {
-        self.with_disk(machine, path, |fs, _| fs.used_bytes())
-    }
-
-    /// Pulls the disk that holds `path`, or plugs it in again.
-    pub fn vanish_disk(&self, machine: MachineId, path: &Path, vanished: bool) {
-        self.with_disk(machine, path, |fs, _| fs.vanished = vanished);
-    }
-
-    /// Flips a bit of a file, on the medium and in every cache.
-    ///
-    /// # Panics
-    /// If there is no such file.
-    pub fn rot(&self, machine: MachineId, path: &Path, offset: u64, bit: u8) {
-        self.with_disk(machine, path, |fs, below| {
-            let ino = fs.lookup(below).expect("a file to rot");
-            fs.file(ino).expect("found").content.rot(offset, bit);
-        });
-    }
-
-    fn with_disk<T>(
-        &self,
-        machine: MachineId,
-        path: &Path,
-        f: impl FnOnce(&mut super::disk::fs::Fs, &[String]) -> T,
-    ) -> T {
-        self.shared.with(|s| {
-            let machine = &mut s.machines[machine.0];
-            let (disk, below) = machine.disk_of(path);
-            f(&mut machine.disks[disk], &below)
-        })
     }
 }

@@ -15,7 +15,7 @@ use corelane::ring::sim::Rng;
 use corelane::wire::array::Array;
 use corelane::wire::messages::*;
 
-use crate::broker::client::Client;
+use crate::world::client::Client;
 
 const NONE: i16 = 0;
 const PAUSE: Duration = Duration::from_millis(5);

@@ -9,6 +9,7 @@ use corelane::ring::buf::Buf;
 use corelane::ring::{Ring, Socket};
 use corelane::wire::frame::{self, Split};
 use corelane::wire::message::Message;
+use corelane::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use corelane::wire::write::Writer;
 
 /// How long an answer may take while brokers come and go.
@@ -17,6 +18,8 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Client {
     pub ring: Ring,
     pub patience: Duration,
+    /// Says first who it is, as a client that is shown lanes.
+    pub introduces_itself: bool,
     address: SocketAddr,
     socket: Option<Socket>,
     received: Vec<u8>,
@@ -41,6 +44,7 @@ impl Client {
         Client {
             ring: ring.clone(),
             patience: PATIENCE,
+            introduces_itself: false,
             address,
             socket: None,
             received: Vec::new(),
@@ -56,13 +60,40 @@ impl Client {
         self.asked.clear();
     }
 
+    async fn connect(&mut self) -> io::Result<()> {
+        let connecting = self.ring.connect(self.address);
+        let connected = self.ring.timeout(self.patience, connecting).await;
+        self.socket = Some(connected.map_err(|_| io::ErrorKind::TimedOut)??);
+        if self.introduces_itself {
+            let request = ApiVersionsRequest {
+                client_software_name: "apache-kafka-java",
+                client_software_version: "4.0.0",
+                ..ApiVersionsRequest::default()
+            };
+            self.send(3, &request).await?;
+            let answer = self.answer().await?;
+            let answer: ApiVersionsResponse = answer.decode(3);
+            assert_eq!(answer.error_code, 0, "an answer to ApiVersions");
+        }
+        Ok(())
+    }
+
     /// Sends a request; answers come in the order of requests.
     pub async fn ask<'a, M: Message<'a>>(&mut self, version: i16, request: &M) -> io::Result<()> {
         if self.socket.is_none() {
-            let connecting = self.ring.connect(self.address);
-            let connected = self.ring.timeout(self.patience, connecting).await;
-            self.socket = Some(connected.map_err(|_| io::ErrorKind::TimedOut)??);
+            self.connect().await?;
         }
+        self.send(version, request).await
+    }
+
+    /// Sends a request that has no answer.
+    pub async fn tell<'a, M: Message<'a>>(&mut self, version: i16, request: &M) -> io::Result<()> {
+        let result = self.ask(version, request).await;
+        self.asked.pop_back();
+        result
+    }
+
+    async fn send<'a, M: Message<'a>>(&mut self, version: i16, request: &M) -> io::Result<()> {
         self.correlation += 1;
         let mut bytes = Vec::new();
         let mut w = Writer::vec(&mut bytes);

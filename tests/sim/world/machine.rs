@@ -11,7 +11,7 @@ use corelane::base::config::{BrokerConfig, Inputs, load};
 use corelane::base::ids::ShardId;
 use corelane::broker::counters::Counters;
 use corelane::broker::message::Message;
-use corelane::broker::start::{ShardContext, StopFlag, run_shard};
+use corelane::broker::start::{ShardContext, StartError, StopFlag, run_shard};
 use corelane::ring::mailbox::mesh;
 use corelane::ring::sim::{MachineId, ProcessId, Rng, SimWorld};
 
@@ -19,6 +19,8 @@ pub struct Machine {
     pub id: MachineId,
     config: Arc<BrokerConfig>,
     running: RefCell<Option<Running>>,
+    /// A broker that cannot start or stop is told of by [`Machine::failure`].
+    may_fail: bool,
 }
 
 #[derive(Clone)]
@@ -26,27 +28,11 @@ struct Running {
     process: ProcessId,
     started: Rc<Cell<bool>>,
     stop: StopFlag,
+    failure: Rc<RefCell<Option<String>>>,
 }
 
 impl Machine {
-    pub fn new(world: &SimWorld, rng: &mut Rng) -> Machine {
-        let dirs = if rng.chance(0.3) {
-            "/disk0/log,/disk1/log"
-        } else {
-            "/disk0/log"
-        };
-        let lanes = ["auto", "off"][rng.index(2)];
-        Machine::with(
-            world,
-            &[
-                ("log.dirs", dirs),
-                ("corelane.lanes", lanes),
-                ("corelane.journal.size", "4194304"),
-            ],
-        )
-    }
-
-    /// A machine with these properties.
+    /// A machine with these properties and two disks.
     pub fn with(world: &SimWorld, properties: &[(&str, &str)]) -> Machine {
         let common = [
             ("node.id", "1"),
@@ -67,6 +53,15 @@ impl Machine {
             id: world.machine(&[Path::new("/disk0"), Path::new("/disk1")]),
             config: Arc::new(loaded.config),
             running: RefCell::new(None),
+            may_fail: false,
+        }
+    }
+
+    /// The same, whose broker may fail to start and stop.
+    pub fn that_may_fail(self) -> Machine {
+        Machine {
+            may_fail: true,
+            ..self
         }
     }
 
@@ -75,6 +70,7 @@ impl Machine {
     }
 
     /// A process with any number of shards.
+    #[allow(dead_code)] // not by every program that shares this
     pub fn start(&self, world: &SimWorld, rng: &mut Rng) -> ProcessId {
         self.start_shards(world, rng.between(1, 4) as u16)
     }
@@ -88,6 +84,7 @@ impl Machine {
         let bells: Vec<_> = rings.iter().map(|ring| ring.driver().doorbell()).collect();
         let started = Rc::new(Cell::new(false));
         let stop = StopFlag::default();
+        let failure = Rc::new(RefCell::new(None));
         for (mailbox, ring) in mesh::<Message>(rings.len(), 64).into_iter().zip(&rings) {
             let told = started.clone();
             let first = ring.shard() == ShardId(0);
@@ -101,9 +98,14 @@ impl Machine {
                 on_started: first
                     .then(|| -> Box<dyn FnOnce(&_)> { Box::new(move |_| told.set(true)) }),
             };
+            let (failure, may_fail) = (failure.clone(), self.may_fail);
             world.spawn(process, ring, async move {
-                if let Err(error) = run_shard(context).await {
-                    panic!("the broker: {error}");
+                match run_shard(context).await {
+                    Ok(()) => {}
+                    Err(error) if !may_fail => panic!("the broker: {error}"),
+                    // the first shard tells why
+                    Err(StartError::Aborted) => {}
+                    Err(error) => drop(failure.borrow_mut().get_or_insert(error.to_string())),
                 }
             });
         }
@@ -111,6 +113,7 @@ impl Machine {
             process,
             started,
             stop,
+            failure,
         });
         process
     }
@@ -119,22 +122,42 @@ impl Machine {
         self.running.borrow().clone().expect("started")
     }
 
-    /// Waits until it serves, or is dead.
-    pub fn run_until_started(&self, world: &SimWorld, limit: Duration) {
+    /// Why the last process could not start, or not stop cleanly.
+    pub fn failure(&self) -> Option<String> {
+        self.running().failure.borrow().clone()
+    }
+
+    /// Waits until it serves, is dead, or has failed to start; false if it does none of these.
+    pub fn runs_until_started(&self, world: &SimWorld, limit: Duration) -> bool {
         let running = self.running();
-        let over = world.run_until(limit, || {
-            running.started.get() || !world.alive(running.process)
-        });
-        assert!(over, "the start takes for ever");
+        world.run_until(limit, || {
+            running.started.get()
+                || !world.alive(running.process)
+                || running.failure.borrow().is_some()
+        })
+    }
+
+    /// Waits until it serves, or is dead.
+    #[allow(dead_code)] // not by every program that shares this
+    pub fn run_until_started(&self, world: &SimWorld, limit: Duration) {
+        assert!(
+            self.runs_until_started(world, limit),
+            "the start takes for ever"
+        );
+    }
+
+    /// Stops cleanly; false if that takes longer than the limit.
+    pub fn stops(&self, world: &SimWorld, limit: Duration) -> bool {
+        let running = self.running();
+        running.stop.stop();
+        world.run_until(limit, || {
+            world.finished(running.process) || !world.alive(running.process)
+        })
     }
 
     /// Stops cleanly.
+    #[allow(dead_code)] // not by every program that shares this
     pub fn stop(&self, world: &SimWorld, limit: Duration) {
-        let running = self.running();
-        running.stop.stop();
-        let over = world.run_until(limit, || {
-            world.finished(running.process) || !world.alive(running.process)
-        });
-        assert!(over, "the stop takes for ever");
+        assert!(self.stops(world, limit), "the stop takes for ever");
     }
 }
