@@ -185,8 +185,9 @@ impl Shared {
     /// A partition refused. Ends the run if there is no fault that explains it.
     pub fn refused(&self, topic: &Topic, index: usize, code: ErrorCode, doing: &str) {
         let forgiven = match self.dir_of(&topic.name, index) {
-            Some(dir) => self.forgives(dir),
-            None => self.forgives_any(),
+            // of one that could not be made there may be files of an older topic of its name
+            Some(dir) if code != ErrorCode::NotLeaderOrFollower => self.forgives(dir),
+            _ => self.forgives_any(),
         };
         let storage = matches!(
             code,
