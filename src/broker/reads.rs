@@ -217,7 +217,10 @@ impl Round {
                     false => Ok(()),
                 };
                 match preferred {
-                    Ok(()) => partition.check_plan(&mut plan).await.map(|()| plan),
+                    Ok(()) if shard.config.fetch.check_crcs => {
+                        partition.check_plan(&mut plan).await.map(|()| plan)
+                    }
+                    Ok(()) => Ok(plan),
                     Err(error) => Err(error),
                 }
             }

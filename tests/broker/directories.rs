@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use corelane::wire::messages::FetchResponse;
+
 use crate::client::{Client, Fetching, fetched, put};
 use crate::support::broker::Setup;
 
@@ -81,4 +83,35 @@ fn a_partition_whose_directory_is_offline_is_not_made_anew_elsewhere() {
         assert_eq!(found.values[0], n.to_string(), "partition {n}");
     }
     broker.stop().unwrap();
+}
+
+#[test]
+fn what_a_disk_made_of_records_is_sent_only_where_it_is_not_to_be_checked() {
+    const CORRUPT_MESSAGE: i16 = 2;
+    let mut setup = Setup::new(&[("corelane.cores", "1")]).unwrap();
+    let broker = setup.start().unwrap();
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 1, &[]);
+    for value in ["a first record", "a second record"] {
+        assert_eq!(put(&mut client, "t", 0, &[value]).0, 0);
+    }
+    broker.stop().unwrap();
+    let segment = setup.data().join("t-0/00000000000000000000.log");
+    let mut bytes = fs::read(&segment).unwrap();
+    let place = bytes.windows(5).position(|w| w == b"first").unwrap();
+    bytes[place..place + 5].copy_from_slice(b"worst");
+    fs::write(&segment, bytes).unwrap();
+    for (check, error) in [("true", CORRUPT_MESSAGE), ("false", 0)] {
+        setup.set("corelane.check.crcs", check);
+        let broker = setup.start().unwrap();
+        let mut client = Client::connect(&broker.address());
+        let answer = Fetching::new("t", &[(0, 0)]).with(|f| client.ask(11, f));
+        let answer: FetchResponse<'_> = answer.read(11);
+        let topic = answer.responses.iter().next().expect("one topic");
+        let found = topic.partitions.iter().next().expect("one partition");
+        assert_eq!(found.error_code, error, "check.crcs={check}");
+        let sent = found.records.bytes();
+        assert_eq!(sent.windows(5).any(|w| w == b"worst"), error == 0);
+        broker.stop().unwrap();
+    }
 }

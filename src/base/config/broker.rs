@@ -120,6 +120,8 @@ pub struct FetchConfig {
     pub max_bytes: usize,
     /// `max.incremental.fetch.session.cache.slots`, of the machine.
     pub session_slots: usize,
+    /// `corelane.check.crcs`
+    pub check_crcs: bool,
 }
 
 /// Idempotent producers.
@@ -460,6 +462,7 @@ impl BrokerConfig {
         let fetch = FetchConfig {
             max_bytes: b.count("fetch.max.bytes"),
             session_slots: b.count("max.incremental.fetch.session.cache.slots"),
+            check_crcs: settings.flag("corelane.check.crcs"),
         };
         let producers = ProducerConfig {
             expiration_ms: b.count("producer.id.expiration.ms"),

@@ -67,4 +67,10 @@ pub(super) const TABLE: &[Property] = &[
         "60000",
         "Close a connection whose client has not taken a byte of a waiting answer for so long.",
     ),
+    broker(
+        "corelane.check.crcs",
+        Kind::Boolean,
+        "true",
+        "Check what is read from a disk before it is sent for the first time in a run, so that no consumer gets what a disk made of it. Off: consumers must look at checksums themselves.",
+    ),
 ];
