@@ -60,6 +60,18 @@ impl Client {
         self.asked.clear();
     }
 
+    /// Connects unless it is connected.
+    pub async fn reach(&mut self) -> io::Result<()> {
+        if self.socket.is_none() {
+            let connected = self.connect().await;
+            if connected.is_err() {
+                self.drop_connection();
+            }
+            return connected;
+        }
+        Ok(())
+    }
+
     async fn connect(&mut self) -> io::Result<()> {
         let connecting = self.ring.connect(self.address);
         let connected = self.ring.timeout(self.patience, connecting).await;
@@ -80,9 +92,7 @@ impl Client {
 
     /// Sends a request; answers come in the order of requests.
     pub async fn ask<'a, M: Message<'a>>(&mut self, version: i16, request: &M) -> io::Result<()> {
-        if self.socket.is_none() {
-            self.connect().await?;
-        }
+        self.reach().await?;
         self.send(version, request).await
     }
 

@@ -264,18 +264,21 @@ impl Model {
     }
 
     /// What a power cut left under the interval policy, when there had been so many of them: any
-    /// part from the start on, unchanged.
+    /// part from the start on, unchanged. What rotted is missing.
     pub fn settled(&mut self, found: BTreeMap<i64, Record>, power: u64) {
         if power != self.power {
             return; // and another one came
         }
         let name = &self.name;
-        for (n, (offset, record)) in found.iter().enumerate() {
+        let mut next = 0;
+        for (offset, record) in &found {
+            let gap = (next..*offset).find(|o| !self.is_rotten(*o));
             rule!(
                 Rule::Offsets,
-                *offset == n as i64,
-                "{name}: after a power cut there is a gap before {offset}"
+                gap.is_none(),
+                "{name}: after a power cut there is a gap at {gap:?}, before {offset}"
             );
+            next = offset + 1;
             let known = self.durable.get(offset);
             rule!(
                 Rule::Acked,
@@ -289,7 +292,7 @@ impl Model {
             self.places.len() == found.len(),
             "{name}: after a power cut a record is there twice"
         );
-        self.high_watermark = found.len() as i64;
+        self.high_watermark = next;
         self.durable = found;
         self.unsettled = false;
     }

@@ -131,6 +131,15 @@ impl Producer {
         if self.idempotent && self.identity.is_none() && !self.identify().await {
             return self.shared.ring.sleep(RETRY).await;
         }
+        if self.shared.weak {
+            // what is sent on this connection gets to no process after the next power cut, which
+            // could add it before what that cut left was looked at
+            let reached = self.client.reach().await;
+            let cut = self.power != self.shared.power_cuts();
+            if reached.is_err() || cut || self.topic.is_unsettled(&self.shared) {
+                return self.shared.ring.sleep(RETRY).await;
+            }
+        }
         if self.shared.tempo.get() == Tempo::Burst {
             self.fill();
         }
