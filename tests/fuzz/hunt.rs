@@ -69,7 +69,7 @@ struct Progress {
 pub fn hunt(target: Target, limit: Duration, seed: u64) -> Result<Tally> {
     let kept = regressions(target.name)?;
     let outcome = watched(target.name, HANG, move |progress| {
-        let mut g = Gen(seed);
+        let mut g = Gen::new(seed);
         let mut pool = (target.seeds)(&mut g);
         assert!(!pool.is_empty(), "a target has seeds");
         pool.extend(kept);

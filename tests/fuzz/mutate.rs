@@ -1,21 +1,23 @@
 //! Seeded numbers, and the ways in which good input is broken.
 
-/// A small generator (SplitMix64): the same seed gives the same inputs.
+use corelane::ring::sim::Rng;
+
+/// The same seed gives the same inputs.
 #[derive(Clone)]
-pub struct Gen(pub u64);
+pub struct Gen(Rng);
 
 impl Gen {
+    pub fn new(seed: u64) -> Gen {
+        Gen(Rng::new(seed))
+    }
+
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next()
     }
 
     /// A number below `n`, which is not 0.
     pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
+        self.0.index(n)
     }
 
     /// One time in `n`.
