@@ -95,6 +95,8 @@ impl Model {
 
     /// There were so many power cuts, and the last one could not take anything.
     pub fn outlives(&mut self, power_cuts: u64) {
+        // an earlier one may not have been noted yet
+        self.power_cuts(power_cuts - 1);
         self.power = power_cuts;
     }
 
