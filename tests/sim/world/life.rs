@@ -167,7 +167,7 @@ impl Life {
             };
             self.process = self.machine.start_shards(&self.world, shards);
             self.shared.tally.starts.one();
-            self.shared.forgive_no_more();
+            self.shared.starts();
             if may_die && self.faults.short && self.rng.chance(0.4) {
                 let power = self.power_or_kill();
                 self.world
@@ -176,6 +176,7 @@ impl Life {
             tracing::info!(shards, now = self.world.now().0, "start");
             let cuts = self.shared.power_cuts();
             let over = self.machine.runs_until_started(&self.world, LIMIT);
+            self.shared.started();
             rule!(Rule::Bounds, over, "a start takes longer than {LIMIT:?}");
             if let Some(failure) = self.machine.failure()
                 && self.world.alive(self.process)

@@ -58,6 +58,10 @@ pub struct Shared {
     producer_ids: RefCell<BTreeSet<i64>>,
     /// By log directory: until when its partitions may refuse.
     forgiven: Vec<Cell<Monotonic>>,
+    /// Directories that have no space.
+    full: Vec<Cell<bool>>,
+    /// The broker's process is on its way to serve.
+    starting: Cell<bool>,
     /// Since when nothing is wrong with the broker, its disks and the network.
     well_since: Cell<Monotonic>,
 }
@@ -90,6 +94,8 @@ impl Shared {
             next_producer: Cell::new(1),
             producer_ids: RefCell::default(),
             forgiven: dirs.iter().map(|_| Cell::new(Monotonic(0))).collect(),
+            full: dirs.iter().map(|_| Cell::new(false)).collect(),
+            starting: Cell::new(false),
             dirs,
             well_since: Cell::new(Monotonic::MAX),
         })
@@ -127,8 +133,10 @@ impl Shared {
         rule!(Rule::Once, new, "producer id {id} was given away before");
     }
 
-    /// Partitions in this directory may refuse for so long, or until [`Shared::forgive_no_more`].
+    /// Partitions in this directory may refuse for so long, or until [`Shared::starts`].
     pub fn forgive(&self, dir: usize, time: Option<Duration>) {
+        // a start that fails there leaves the directory offline
+        let time = time.filter(|_| !self.starting.get());
         let until = match time {
             Some(time) => self.now() + time + AFTERMATH,
             None => Monotonic::MAX,
@@ -141,12 +149,27 @@ impl Shared {
         }
     }
 
-    /// A new process without faults is there.
-    pub fn forgive_no_more(&self) {
+    /// A directory has no space, or has some again.
+    pub fn set_full(&self, dir: usize, full: bool) {
+        self.full[dir].set(full);
+    }
+
+    /// A new process without faults is there. A directory that it finds without space may stay
+    /// offline.
+    pub fn starts(&self) {
+        self.starting.set(true);
         let until = self.now() + AFTERMATH;
-        for forgiven in &self.forgiven {
-            forgiven.set(forgiven.get().min(until));
+        for (forgiven, full) in self.forgiven.iter().zip(&self.full) {
+            match full.get() {
+                true => forgiven.set(Monotonic::MAX),
+                false => forgiven.set(forgiven.get().min(until)),
+            }
         }
+    }
+
+    /// The process serves, or died.
+    pub fn started(&self) {
+        self.starting.set(false);
     }
 
     pub fn forgives(&self, dir: usize) -> bool {

@@ -124,13 +124,16 @@ impl Strikes<'_> {
         let (shared, machine) = (self.shared.clone(), self.machine);
         let (dir, path) = self.dir();
         let (all, again) = (self.options.disk.total_bytes, path.clone());
+        let healed = shared.clone();
         self.world.schedule(after, move |w| {
             shared.tally.full.one();
             shared.forgive(dir, Some(time));
+            shared.set_full(dir, true);
             let used = w.used_disk_bytes(machine, &path);
             w.set_disk_bytes(machine, &path, used + left);
         });
         self.world.schedule(after + time, move |w| {
+            healed.set_full(dir, false);
             w.set_disk_bytes(machine, &again, all)
         });
     }
