@@ -2,11 +2,15 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::ids::PartitionKey;
 use crate::broker::shard::Shard;
 use crate::log::NewPartition;
 use crate::metadata::{Image, Topic};
+
+/// How often partitions that could not be made are tried again.
+const MAKE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Opens the partitions that this shard owns and does not serve yet, shows the image, then drops
 /// the partitions that are gone from it; those whose topic's name is used again go first. An error
@@ -46,7 +50,7 @@ pub async fn apply(shard: &Rc<Shard>, image: Arc<Image>) -> Result<(), String> {
         && let Err(error) = shard.log.create_partitions(new).await
     {
         tracing::error!(%error, "cannot make partitions");
-        shard.unmade.set(true);
+        make_later(shard);
         failed = Some(error.to_string());
     }
     shard.show(image.clone());
@@ -54,9 +58,25 @@ pub async fn apply(shard: &Rc<Shard>, image: Arc<Image>) -> Result<(), String> {
     failed.map_or(Ok(()), Err)
 }
 
-/// Makes the partitions of topics that are committed but found no space when they were to be made,
-/// or a directory that failed.
-pub async fn make_missing(shard: &Rc<Shard>) {
+/// Tries again to make partitions that found no space, or a directory that failed, until they are
+/// there.
+fn make_later(shard: &Rc<Shard>) {
+    if shard.unmade.replace(true) {
+        return; // somebody does already
+    }
+    let shard = shard.clone();
+    let ring = shard.ring.clone();
+    ring.spawn_background(async move {
+        while shard.unmade.get() {
+            shard.ring.sleep(MAKE_AGAIN).await;
+            make_missing(&shard).await;
+        }
+    })
+    .detach();
+}
+
+/// Makes the partitions of topics that are committed and not there.
+async fn make_missing(shard: &Rc<Shard>) {
     let image = shard.image();
     let mut new = Vec::new();
     for topic in image.topics() {

@@ -102,7 +102,7 @@ pub struct Shard {
     pub(crate) stopping: Cell<bool>,
     /// A connection ended, or the shard began to stop.
     pub(crate) changed: Event,
-    /// Some of its partitions could not be made yet: see [`crate::broker::apply::make_missing`].
+    /// Some of its partitions could not be made yet: see [`crate::broker::apply`].
     pub(crate) unmade: Cell<bool>,
 }
 

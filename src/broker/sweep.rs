@@ -2,14 +2,12 @@
 //!
 //! Slow is who takes nothing: as long as the other end acknowledges bytes it may take its time.
 //!
-//! One task looks at all connections now and then, so that a request costs no timer. It also tries
-//! again to make partitions that found no space.
+//! One task looks at all connections now and then, so that a request costs no timer.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::time::Monotonic;
-use crate::broker::apply;
 use crate::broker::connection::Connection;
 use crate::broker::shard::Shard;
 
@@ -31,9 +29,6 @@ pub async fn run(shard: Rc<Shard>) {
     loop {
         shard.ring.sleep(period).await;
         shard.repay_all();
-        if shard.unmade.get() {
-            apply::make_missing(&shard).await;
-        }
         let now = shard.ring.now();
         let scarce = shard.input.waiting() > 0;
         for (_, connection) in shard.connections.borrow().iter() {

@@ -12,6 +12,7 @@ mod log;
 mod output;
 mod payload;
 mod produce;
+mod progress;
 mod run;
 mod send;
 mod serve;

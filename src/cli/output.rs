@@ -1,5 +1,6 @@
 //! What people and programs read.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use crate::cli::args::Color;
@@ -44,6 +45,18 @@ impl Output {
     /// A line of text.
     pub fn line(&self, text: &str) -> io::Result<()> {
         writeln!(io::stdout().lock(), "{text}")
+    }
+
+    /// One of many: a line for people, an object for programs.
+    pub fn item(
+        &self,
+        line: &impl Display,
+        object: impl FnOnce() -> serde_json::Value,
+    ) -> io::Result<()> {
+        match self.json {
+            true => self.object(&object()),
+            false => self.line(&line.to_string()),
+        }
     }
 
     /// A heading on a terminal.

@@ -6,7 +6,6 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::base::ids::ProducerId;
@@ -15,6 +14,7 @@ use crate::cli::args::{Acks, Produce};
 use crate::cli::client::{ClientError, Cluster, TopicInfo, by_key};
 use crate::cli::output::{Output, counted};
 use crate::cli::payload;
+use crate::cli::progress::Progress;
 use crate::cli::send::Sender;
 use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
@@ -62,7 +62,7 @@ pub fn run(options: &Produce, output: &Output) -> anyhow::Result<()> {
         }
     });
 
-    let mut progress = Progress::new();
+    let mut progress = Progress::new(None, "{pos} records, {per_sec}, {elapsed}");
     let mut number = 0u64;
     let mut deadline: Option<Instant> = None;
     loop {
@@ -78,7 +78,7 @@ pub fn run(options: &Produce, output: &Output) -> anyhow::Result<()> {
                     .map_err(|problem| anyhow::anyhow!("line {number}: {problem}"))?;
                 let partition = place(&record, options, sender.partitions(), number)?;
                 sender.add(partition, &record, now());
-                progress.batch(1);
+                progress.add(1);
                 if sender.is_full() {
                     sender.flush()?;
                     deadline = None;
@@ -94,7 +94,7 @@ pub fn run(options: &Produce, output: &Output) -> anyhow::Result<()> {
         }
     }
     sender.flush()?;
-    progress.bar.finish_and_clear();
+    progress.end();
     report(&sender, options, output)
 }
 
@@ -128,37 +128,6 @@ fn report(sender: &Sender<'_>, options: &Produce, output: &Output) -> anyhow::Re
         ));
     }
     Ok(())
-}
-
-/// A counter on a terminal, shown once it took over two seconds.
-struct Progress {
-    bar: ProgressBar,
-    since: Instant,
-    shown: bool,
-}
-
-impl Progress {
-    const AFTER: Duration = Duration::from_secs(2);
-
-    fn new() -> Progress {
-        Progress {
-            bar: ProgressBar::hidden(),
-            since: Instant::now(),
-            shown: false,
-        }
-    }
-
-    fn batch(&mut self, records: u64) {
-        self.bar.inc(records);
-        if !self.shown && self.since.elapsed() > Progress::AFTER {
-            self.shown = true;
-            let style = ProgressStyle::with_template("{pos} records, {per_sec}, {elapsed}");
-            if let Ok(style) = style {
-                self.bar.set_style(style);
-            }
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
-        }
-    }
 }
 
 fn now() -> Timestamp {

@@ -199,6 +199,40 @@ pub fn put(client: &mut Client, topic: &str, partition: i32, values: &[&str]) ->
     outcomes(&answer, 9)[0]
 }
 
+/// Error, timestamp and offset of each partition, which is asked for by a timestamp.
+pub fn offsets(
+    client: &mut Client,
+    version: i16,
+    topic: &str,
+    asked: &[(i32, i64)],
+) -> Vec<(i16, i64, i64)> {
+    let partitions: Vec<_> = asked
+        .iter()
+        .map(|(partition_index, timestamp)| ListOffsetsPartition {
+            partition_index: *partition_index,
+            current_leader_epoch: -1,
+            timestamp: *timestamp,
+        })
+        .collect();
+    let topics = [ListOffsetsTopic {
+        name: topic,
+        partitions: partitions[..].into(),
+    }];
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        topics: topics[..].into(),
+        ..ListOffsetsRequest::default()
+    };
+    let answer = client.ask(version, &request);
+    let response: ListOffsetsResponse<'_> = answer.read(version);
+    let topic = response.topics.iter().next().expect("one topic");
+    topic
+        .partitions
+        .iter()
+        .map(|p| (p.error_code, p.timestamp, p.offset))
+        .collect()
+}
+
 /// Error and base offset of each partition of a produce's answer.
 pub fn outcomes(answer: &Answer, version: i16) -> Vec<(i16, i64)> {
     let response: ProduceResponse<'_> = answer.read(version);

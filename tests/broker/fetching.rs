@@ -6,7 +6,9 @@ use corelane::base::error_code::ErrorCode;
 use corelane::base::time::Timestamp;
 use corelane::wire::messages::*;
 
-use crate::client::{Client, Fetching, batch_at, data, fetched, outcomes, part, produce, put};
+use crate::client::{
+    Client, Fetching, batch_at, data, fetched, offsets, outcomes, part, produce, put,
+};
 use crate::started;
 
 #[test]
@@ -193,28 +195,7 @@ fn offsets_by_time_and_by_every_selector() {
         }
     }
     let mut ask = |version: i16, timestamp: i64| {
-        let partitions = [0, 1].map(|partition_index| ListOffsetsPartition {
-            partition_index,
-            current_leader_epoch: -1,
-            timestamp,
-        });
-        let topics = [ListOffsetsTopic {
-            name: "t",
-            partitions: partitions[..].into(),
-        }];
-        let request = ListOffsetsRequest {
-            replica_id: -1,
-            topics: topics[..].into(),
-            ..ListOffsetsRequest::default()
-        };
-        let answer = client.ask(version, &request);
-        let response: ListOffsetsResponse<'_> = answer.read(version);
-        let topic = response.topics.iter().next().unwrap();
-        let found: Vec<(i16, i64, i64)> = topic
-            .partitions
-            .iter()
-            .map(|p| (p.error_code, p.timestamp, p.offset))
-            .collect();
+        let found = offsets(&mut client, version, "t", &[(0, timestamp), (1, timestamp)]);
         assert_eq!(found[0], found[1], "both cores say the same");
         found[0]
     };
@@ -259,24 +240,8 @@ fn a_partition_asked_twice_is_an_invalid_request() {
     let (_setup, broker) = started(&[]);
     let mut client = Client::connect(&broker.address());
     client.create("t", 2, &[]);
-    let partitions = [0, 1, 0].map(|partition_index| ListOffsetsPartition {
-        partition_index,
-        current_leader_epoch: -1,
-        timestamp: -1,
-    });
-    let topics = [ListOffsetsTopic {
-        name: "t",
-        partitions: partitions[..].into(),
-    }];
-    let request = ListOffsetsRequest {
-        replica_id: -1,
-        topics: topics[..].into(),
-        ..ListOffsetsRequest::default()
-    };
-    let answer = client.ask(5, &request);
-    let response: ListOffsetsResponse<'_> = answer.read(5);
-    let topic = response.topics.iter().next().unwrap();
-    let codes: Vec<i16> = topic.partitions.iter().map(|p| p.error_code).collect();
+    let found = offsets(&mut client, 5, "t", &[(0, -1), (1, -1), (0, -1)]);
+    let codes: Vec<i16> = found.iter().map(|found| found.0).collect();
     let invalid = ErrorCode::InvalidRequest.code();
     assert_eq!(codes, [invalid, 0, invalid]);
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::support::history::History;
 use crate::support::kafka;
 use crate::support::process::Guard;
-use crate::support::random::Random;
+use corelane::ring::sim::Rng;
 
 const SOURCE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -33,7 +33,7 @@ impl Producer {
     pub fn start(
         bootstrap: &str,
         histories: Vec<Arc<History>>,
-        random: &mut Random,
+        random: &mut Rng,
     ) -> Result<Producer> {
         let mut child = kafka::java()?
             .args([SOURCE, bootstrap, &histories[0].topic])

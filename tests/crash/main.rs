@@ -19,10 +19,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+use corelane::ring::sim::Rng;
 use stretch::{Stretch, no_partition_is_left};
 use strike::Tally;
 use support::broker::Setup;
-use support::random::Random;
 use support::wait;
 
 /// Rounds on one set of topics: what is kept of their records, here and on the disk, is bounded.
@@ -35,7 +35,7 @@ fn number(variable: &str) -> Option<u64> {
 fn killed_under_load(policy: &str, rounds: u64, seed: u64) -> Result<()> {
     println!("\n{policy}: seed {seed}, {rounds} kills");
     support::history::self_test()?;
-    let mut random = Random::new(seed);
+    let mut random = Rng::new(seed);
     let mut setup = Setup::new(&[("corelane.flush.policy", policy)])?;
     let outcome = rounds_on(&mut setup, rounds, &mut random);
     outcome.with_context(|| {
@@ -46,7 +46,7 @@ fn killed_under_load(policy: &str, rounds: u64, seed: u64) -> Result<()> {
     })
 }
 
-fn rounds_on(setup: &mut Setup, rounds: u64, random: &mut Random) -> Result<()> {
+fn rounds_on(setup: &mut Setup, rounds: u64, random: &mut Rng) -> Result<()> {
     setup.set("corelane.cores", "2");
     let mut broker = setup.start()?;
     let mut tally = Tally::default();

@@ -10,9 +10,9 @@ use rdkafka::admin::AdminOptions;
 use crate::support::broker::{Broker, Setup};
 use crate::support::history::{self, Entry, History, Promise};
 use crate::support::load::{self, Running};
-use crate::support::random::Random;
 use crate::support::wait;
 use crate::{java, support};
+use corelane::ring::sim::Rng;
 
 /// From the deletion of a topic until its directories are gone.
 const DELETE_LIMIT: Duration = Duration::from_secs(60);
@@ -33,7 +33,7 @@ impl Stretch {
         setup: &Setup,
         broker: &mut Broker,
         number: u64,
-        random: &mut Random,
+        random: &mut Rng,
     ) -> Result<Stretch> {
         let bootstrap = setup.address().to_string();
         let topic = |name: &str, partitions: i32, promise: Promise| -> Vec<Arc<History>> {
@@ -52,9 +52,9 @@ impl Stretch {
         let histories = [&idempotent[..], &plain, &written, &of_java].concat();
         load::create_topics(&bootstrap, &histories).with_context(|| broker.log_tail())?;
         let clients = vec![
-            load::producer(&bootstrap, idempotent, "all", random.split())?,
-            load::producer(&bootstrap, plain, "all", random.split())?,
-            load::producer(&bootstrap, written, "1", random.split())?,
+            load::producer(&bootstrap, idempotent, "all", random.fork(1))?,
+            load::producer(&bootstrap, plain, "all", random.fork(1))?,
+            load::producer(&bootstrap, written, "1", random.fork(1))?,
             load::watcher(&bootstrap, histories.clone())?,
         ];
         let java = match of_java.is_empty() {

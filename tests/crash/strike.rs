@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use crate::support::broker::{Broker, Setup};
 use crate::support::load::REQUEST_LIMIT;
-use crate::support::random::Random;
 use crate::support::wait::pause;
+use corelane::ring::sim::Rng;
 
 /// Counts of what was done.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,7 +26,7 @@ pub struct Tally {
 /// Lets the broker work for a moment and ends it with SIGKILL, one time in five after stopping it.
 /// A stopped broker that goes on finds what was sent to it in its sockets, from clients that may
 /// have given up on it and sent the same on a new connection.
-pub fn strike(broker: Broker, random: &mut Random, tally: &mut Tally) -> Result<()> {
+pub fn strike(broker: Broker, random: &mut Rng, tally: &mut Tally) -> Result<()> {
     pause(Duration::from_millis(random.below(500)));
     tally.kills += 1;
     match random.below(15) {
@@ -56,7 +56,7 @@ pub fn strike(broker: Broker, random: &mut Random, tally: &mut Tally) -> Result<
 }
 
 /// Starts the broker on one core or two: a restart may find another number than the run before.
-pub fn start(setup: &mut Setup, random: &mut Random, tally: &mut Tally) -> Result<Broker> {
+pub fn start(setup: &mut Setup, random: &mut Rng, tally: &mut Tally) -> Result<Broker> {
     let cores = if random.below(2) == 0 { "1" } else { "2" };
     setup.set("corelane.cores", cores);
     // one start in three is killed while it recovers

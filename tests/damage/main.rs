@@ -19,8 +19,8 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
+use corelane::ring::sim::Rng;
 use data::{End, Template};
-use support::random::Random;
 use trial::{Flip, Trial};
 
 fn number(variable: &str, default: u64) -> u64 {
@@ -51,7 +51,7 @@ fn wanted(kind: &str) -> bool {
 
 fn rounds(end: End) -> Result<()> {
     let template = Template::make(end)?;
-    let mut random = Random::new(number("CORELANE_DAMAGE_SEED", 1));
+    let mut random = Rng::new(number("CORELANE_DAMAGE_SEED", 1));
     let mut failures = Vec::new();
     let mut kinds: Vec<(String, Vec<std::path::PathBuf>)> = Vec::new();
     for file in template.files()? {

@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail, ensure};
 use corelane::wire::batch::{batches, records};
 use corelane::wire::compress::{Codec, decompress};
-use corelane::wire::messages::{
-    FetchResponse, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
-};
+use corelane::wire::messages::FetchResponse;
 
-use crate::client::{Client, Fetching, put};
+use crate::client::{Client, Fetching, offsets, put};
 use crate::data::{FIRST_TIME, Model, Name};
 
 /// Damage that a client is told of.
@@ -100,25 +98,9 @@ fn by_time(client: &mut Client, name: Name, expected: &[String]) -> Result<()> {
     let timed = expected.iter().filter(|value| *value != MORE).count();
     let wanted = [0, timed / 3, timed / 2, timed.saturating_sub(1)];
     for n in wanted.into_iter().filter(|n| *n < timed) {
-        let partitions = [ListOffsetsPartition {
-            partition_index: name.1,
-            current_leader_epoch: -1,
-            timestamp: FIRST_TIME + 10 * n as i64 - 5,
-        }];
-        let topics = [ListOffsetsTopic {
-            name: name.0,
-            partitions: partitions[..].into(),
-        }];
-        let request = ListOffsetsRequest {
-            replica_id: -1,
-            topics: topics[..].into(),
-            ..ListOffsetsRequest::default()
-        };
-        let answer = client.ask(5, &request);
-        let response: ListOffsetsResponse<'_> = answer.read(5);
-        let topic = response.topics.iter().next();
-        let found = topic.and_then(|topic| topic.partitions.iter().next());
-        let found = found.map(|found| (found.error_code, found.offset));
+        let time = FIRST_TIME + 10 * n as i64 - 5;
+        let found = offsets(client, 5, name.0, &[(name.1, time)]);
+        let found = found.first().map(|(error, _, offset)| (*error, *offset));
         ensure!(
             found == Some((0, n as i64)),
             "{name:?}: {found:?} by the time of {n}"

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::data::{Model, Name, Template, journal_end, log};
 use crate::serving::{MORE, Seen, append, read_all};
 use crate::support::broker::Broker;
-use crate::support::random::Random;
+use corelane::ring::sim::Rng;
 
 /// Bits of one byte of a file that are turned.
 pub struct Flip {
@@ -29,7 +29,7 @@ impl fmt::Display for Flip {
 
 impl Flip {
     /// Somewhere in what was written of a file; `None` where nothing was.
-    pub fn draw(template: &Template, file: &Path, random: &mut Random) -> Result<Option<Flip>> {
+    pub fn draw(template: &Template, file: &Path, random: &mut Rng) -> Result<Option<Flip>> {
         template.restore()?;
         let path = template.setup.data().join(file);
         let mut len = fs::metadata(&path)?.len();

@@ -15,7 +15,7 @@ use corelane::base::limits::PAGE_BYTES;
 use corelane::base::time::Timestamp;
 use corelane::log::journal::properties::table_file;
 use corelane::log::journal::superblock::Superblock;
-use corelane::log::partition::{Part, Partition};
+use corelane::log::partition::Partition;
 use corelane::log::recovery::open_directories;
 use corelane::log::store::{FlushPolicy, JournalSize, LogConfig, LogStore, NewPartition};
 use corelane::log::{AppendError, Origin};
@@ -459,25 +459,11 @@ async fn read_all(partition: &Rc<Partition>) -> u64 {
             Ok(plan) => plan,
             Err(error) => return found ^ shape(&error),
         };
-        let mut bytes = Vec::new();
-        for part in &plan.parts {
-            match part {
-                Part::Memory(buf) => bytes.extend_from_slice(buf),
-                Part::File {
-                    file,
-                    position,
-                    len,
-                } => {
-                    let at = bytes.len();
-                    bytes.resize(at + *len as usize, 0);
-                    match file.read_now(&mut bytes[at..], *position) {
-                        // a file may be shorter than its log was: the connection would be cut
-                        Ok(n) if n == *len as usize => {}
-                        other => return found ^ shape(&other.map(drop)),
-                    }
-                }
-            }
-        }
+        let bytes = match plan.copy_now() {
+            Ok(bytes) => bytes,
+            // a file may be shorter than its log was: the connection would be cut
+            Err(error) => return found ^ shape(&error),
+        };
         let before = from;
         for batch in batches(&bytes) {
             match batch {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::image::Image;
 use crate::recording::{Kind, Operation, Recording};
-use crate::support::random::Random;
 use crate::support::sequence;
 use crate::support::wait::pause;
+use corelane::ring::sim::Rng;
 
 /// A disk that is served as a file and notes writes and flushes with their data.
 pub struct Disk {
@@ -18,12 +18,12 @@ struct State {
     image: Image,
     base: Image,
     operations: Vec<Operation>,
-    random: Random,
+    random: Rng,
 }
 
 impl Disk {
     /// A disk that holds `image`.
-    pub fn new(image: Image, random: Random) -> Disk {
+    pub fn new(image: Image, random: Rng) -> Disk {
         Disk {
             state: Mutex::new(State {
                 base: image.clone(),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 
 use crate::image::{Image, SECTOR};
-use crate::support::random::Random;
+use corelane::ring::sim::Rng;
 
 /// What the file systems write whole, as their disks mostly do.
 pub const BLOCK: u64 = 8 * SECTOR;
@@ -71,7 +71,7 @@ impl Recording {
     /// flush completes, where what is told and what is kept are apart the most, and one in four the
     /// best of many such, by the writes that are at stake. Nothing if nothing was asked after
     /// `from`.
-    pub fn moment(&self, from: u64, random: &mut Random) -> Option<u64> {
+    pub fn moment(&self, from: u64, random: &mut Rng) -> Option<u64> {
         let first = self
             .operations
             .iter()
@@ -108,7 +108,7 @@ impl Recording {
     }
 
     /// The disk after a cut before the moment `at`.
-    pub fn image_at(&self, at: u64, loss: Loss, random: &mut Random) -> (Image, Damage) {
+    pub fn image_at(&self, at: u64, loss: Loss, random: &mut Rng) -> (Image, Damage) {
         let unflushed: BTreeSet<u64> = self.unflushed(at).map(|o| o.begun).collect();
         let mut damage = Damage {
             unflushed: unflushed.len() as u64,
@@ -155,7 +155,7 @@ impl Recording {
 
 impl Loss {
     /// One that is drawn.
-    pub fn draw(random: &mut Random) -> Loss {
+    pub fn draw(random: &mut Rng) -> Loss {
         match random.below(8) {
             0 => Loss::All,
             1 => Loss::Nothing,
@@ -221,7 +221,7 @@ fn recorded(script: &[(char, u64, u64, u64)]) -> Recording {
 /// What every cut of `script` at `at` leaves in a sector, over all kinds of loss and many draws.
 fn left(script: &[(char, u64, u64, u64)], at: u64, sector: u64) -> Vec<u8> {
     let recording = recorded(script);
-    let mut random = Random::new(7);
+    let mut random = Rng::new(7);
     let mut found = Vec::new();
     for loss in LOSSES {
         for _ in 0..50 {
@@ -288,7 +288,7 @@ pub fn a_flush_does_not_cover_a_write_in_flight() -> Result<()> {
 /// Writes are torn at sectors, and kept and lost whatever their order.
 pub fn unflushed_writes_are_torn_and_reordered() -> Result<()> {
     let recording = recorded(&[('w', 0, 1, 2), ('w', 3, 3, 4)]);
-    let mut random = Random::new(3);
+    let mut random = Rng::new(3);
     let (mut torn, mut later_only) = (false, false);
     for _ in 0..200 {
         let (image, damage) = recording.image_at(9, Loss::Pieces(SECTOR), &mut random);

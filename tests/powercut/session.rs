@@ -14,10 +14,10 @@ use crate::recording::{BLOCK, Damage, Loss, Recording};
 use crate::subject::{Place, Running, Subject};
 use crate::support::history::{self, Demand, History, Promise, Verdict};
 use crate::support::load;
-use crate::support::random::Random;
 use crate::support::sequence;
 use crate::support::wait::pause;
 use crate::volume::{DISK_BYTES, FileSystem, Volume};
+use corelane::ring::sim::Rng;
 
 /// A run of load at most, besides the time until every client has got on.
 const LOAD_MS: u64 = 2_500;
@@ -30,7 +30,7 @@ const ACKS_ONE: &str = "acks-one";
 pub struct Site {
     pub file_system: FileSystem,
     pub subject: Subject,
-    pub random: Random,
+    pub random: Rng,
     /// the last disk that was attached, as it was then
     pub last_disk: Option<Image>,
     place: Place,
@@ -79,7 +79,7 @@ impl Site {
         Ok(Site {
             file_system,
             subject,
-            random: Random::new(seed),
+            random: Rng::new(seed),
             last_disk: None,
             place: Place::new(&ground.volume(), &ground.home())?,
             disks: Disks::mount(&ground.disks())?,
@@ -99,7 +99,7 @@ impl Site {
 
     fn attach(&mut self, image: Image) -> Result<Volume> {
         self.last_disk = Some(image.clone());
-        let disk = Disk::new(image, self.random.split());
+        let disk = Disk::new(image, self.random.fork(1));
         Volume::attach(&mut self.disks, disk, &self.ground.volume())
     }
 
@@ -253,7 +253,7 @@ impl Site {
         for (topic, acks) in [("idempotent", "all"), ("plain", "all"), (ACKS_ONE, "1")] {
             let of_topic = histories.iter().filter(|h| h.topic == topic).cloned();
             let of_topic = of_topic.collect();
-            clients.push(load::producer(&bootstrap, of_topic, acks, random.split())?);
+            clients.push(load::producer(&bootstrap, of_topic, acks, random.fork(1))?);
         }
         clients.push(load::watcher(&bootstrap, histories.to_vec())?);
         Ok(clients)

@@ -14,7 +14,7 @@ use crate::ground;
 use crate::support::broker::Broker;
 use crate::support::kafka;
 use crate::support::process::run_ok;
-use crate::support::random::Random;
+use corelane::ring::sim::Rng;
 
 /// From the start of a broker to its first answer; a slow machine must not look like a refusal.
 const START_LIMIT: Duration = Duration::from_secs(180);
@@ -138,7 +138,7 @@ impl Subject {
     }
 
     /// Starts it and waits until it answers.
-    pub fn start(&self, place: &Place, random: &mut Random) -> Result<Running> {
+    pub fn start(&self, place: &Place, random: &mut Rng) -> Result<Running> {
         let mut start = place.fill(&self.start);
         for variants in &self.variants {
             let variant = variants[random.below(variants.len() as u64) as usize];

@@ -16,8 +16,8 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, T
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::history::{History, Promise, value};
-use super::random::Random;
 use super::wait::{self, Deadline, pause};
+use corelane::ring::sim::Rng;
 
 /// Records of one producer that wait for their acknowledgement.
 const IN_FLIGHT: usize = 200;
@@ -114,7 +114,7 @@ pub fn producer(
     bootstrap: &str,
     histories: Vec<Arc<History>>,
     acks: &str,
-    mut random: Random,
+    mut random: Rng,
 ) -> Result<Running> {
     let in_flight = Arc::new(AtomicUsize::new(0));
     let mut config = config(bootstrap);

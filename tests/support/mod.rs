@@ -6,6 +6,5 @@ pub mod history;
 pub mod kafka;
 pub mod load;
 pub mod process;
-pub mod random;
 pub mod sequence;
 pub mod wait;

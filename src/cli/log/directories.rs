@@ -2,13 +2,11 @@
 
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::time::Duration;
 
 use crate::base::ids::ShardId;
 use crate::cli::log::metadata::{self, Metadata};
-use crate::cli::output::Output;
+use crate::cli::progress::Progress;
 use crate::cli::run::Usage;
 use crate::log::verify::{Finding, Severity, Survey, survey, total_bytes};
 use crate::ring::uring::UringDriver;
@@ -16,6 +14,8 @@ use crate::ring::{Executor, ExecutorOptions, Ring};
 
 /// Buffers of a command that works on files alone.
 const ARENA_BYTES: usize = 16 << 20;
+/// How far the looking is.
+const BAR: &str = "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
 
 /// Runs `work` on a ring of its own.
 pub fn on_ring<T>(work: impl AsyncFnOnce(Ring) -> anyhow::Result<T>) -> anyhow::Result<T> {
@@ -50,47 +50,15 @@ impl Looked {
 }
 
 /// Looks through directories whose broker is stopped.
-pub fn look(ring: &Ring, dirs: &[PathBuf], output: &Output) -> anyhow::Result<Looked> {
+pub fn look(ring: &Ring, dirs: &[PathBuf]) -> anyhow::Result<Looked> {
     let total = dirs.iter().map(|dir| total_bytes(ring, dir)).sum();
-    let mut progress = Progress::new(total, output);
+    let mut progress = Progress::new(Some(total), BAR);
     let mut surveys = Vec::new();
     for dir in dirs {
-        let looked = survey(ring, dir, &mut |bytes| progress.read(bytes));
+        let looked = survey(ring, dir, &mut |bytes| progress.add(bytes));
         surveys.push(looked.map_err(|error| Usage(error.to_string()))?);
     }
-    progress.bar.finish_and_clear();
+    progress.end();
     let metadata = metadata::check(ring, dirs, &surveys);
     Ok(Looked { surveys, metadata })
-}
-
-/// A bar on a terminal, shown once it took over two seconds.
-struct Progress {
-    bar: ProgressBar,
-    since: Instant,
-    shown: bool,
-}
-
-impl Progress {
-    const AFTER: Duration = Duration::from_secs(2);
-
-    fn new(total: u64, output: &Output) -> Progress {
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
-        Progress {
-            bar,
-            since: Instant::now(),
-            shown: output.json,
-        }
-    }
-
-    fn read(&mut self, bytes: u64) {
-        self.bar.inc(bytes);
-        if !self.shown && self.since.elapsed() > Progress::AFTER {
-            self.shown = true;
-            let style = "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-            if let Ok(style) = ProgressStyle::with_template(style) {
-                self.bar.set_style(style);
-            }
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
-        }
-    }
 }

@@ -27,7 +27,7 @@ pub fn run(
     output: &Output,
 ) -> anyhow::Result<()> {
     on_ring(async |ring| {
-        let looked = look(&ring, dirs, output)?;
+        let looked = look(&ring, dirs)?;
         check_names(&looked.surveys, &partitions)?;
         let damage = looked.damage();
         let mut count = 0;
@@ -43,21 +43,22 @@ pub fn run(
             for (survey, options) in looked.surveys.iter().zip(&options) {
                 for step in plan(survey, options) {
                     count += 1;
-                    show(&step, output)?;
+                    output.item(&step, || object(&step))?;
                 }
             }
         } else {
             for (survey, options) in looked.surveys.into_iter().zip(&options) {
                 for step in apply(&ring, survey, options).await? {
                     count += 1;
-                    show(&step, output)?;
+                    output.item(&step, || object(&step))?;
                 }
             }
         }
         // after the partitions: these name what is made
         if let Some((dir, made)) = metadata {
             count += 1;
-            show(&metadata_step(&dir, &made), output)?;
+            let step = metadata_step(&dir, &made);
+            output.item(&step, || object(&step))?;
             if wanted {
                 write_metadata(&ring, &dir, &made).await?;
             }
@@ -213,14 +214,6 @@ async fn write_metadata(ring: &Ring, dir: &Path, made: &Rebuilt) -> anyhow::Resu
         }
         let written = ring.write_atomic(&path, bytes).await;
         written.with_context(|| path.display().to_string())?;
-    }
-    Ok(())
-}
-
-fn show(step: &Step, output: &Output) -> anyhow::Result<()> {
-    match output.json {
-        true => output.object(&object(step))?,
-        false => output.line(&step.to_string())?,
     }
     Ok(())
 }

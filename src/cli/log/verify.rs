@@ -11,9 +11,9 @@ use crate::log::verify::Finding;
 
 pub fn run(dirs: &[PathBuf], output: &Output) -> anyhow::Result<()> {
     on_ring(async |ring| {
-        let looked = look(&ring, dirs, output)?;
+        let looked = look(&ring, dirs)?;
         for finding in looked.findings() {
-            show(finding, output)?;
+            output.item(finding, || object(finding))?;
         }
         let partitions: u64 = looked
             .surveys
@@ -30,15 +30,6 @@ pub fn run(dirs: &[PathBuf], output: &Output) -> anyhow::Result<()> {
             n => bail!("{} of damage found in {whole}", counted(n, "place")),
         }
     })
-}
-
-/// One finding, as a line for people or an object for programs.
-pub fn show(finding: &Finding, output: &Output) -> anyhow::Result<()> {
-    match output.json {
-        true => output.object(&object(finding))?,
-        false => output.line(&finding.to_string())?,
-    }
-    Ok(())
 }
 
 fn object(finding: &Finding) -> Json {

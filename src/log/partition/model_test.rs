@@ -13,7 +13,7 @@ use crate::log::format::names::{self, Kind};
 use crate::log::journal::table::FORMAT;
 use crate::log::partition::test_ring;
 use crate::log::partition::{
-    Admit, DrainLimit, Part, Partition, PartitionContext, PartitionFacts, PartitionSpec, ReadPlan,
+    Admit, DrainLimit, Partition, PartitionContext, PartitionFacts, PartitionSpec, ReadPlan,
     Recovering,
 };
 use crate::log::segment::{BatchHeader, HEADER_BYTES, Place, SparseIndex};
@@ -188,22 +188,7 @@ impl World {
     }
 
     fn bytes_of(plan: &ReadPlan) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for part in &plan.parts {
-            match part {
-                Part::Memory(buf) => bytes.extend_from_slice(buf),
-                Part::File {
-                    file,
-                    position,
-                    len,
-                } => {
-                    let mut read = vec![0; *len as usize];
-                    let n = file.read_now(&mut read, *position).unwrap();
-                    assert_eq!(n as u64, *len, "the file holds what the plan says");
-                    bytes.extend_from_slice(&read);
-                }
-            }
-        }
+        let bytes = plan.copy_now().expect("the file holds what the plan says");
         assert_eq!(bytes.len() as u64, plan.bytes);
         bytes
     }

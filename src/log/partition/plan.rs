@@ -1,5 +1,7 @@
 //! What a read answers with: ranges, not copies.
 
+use std::io;
+
 use smallvec::SmallVec;
 
 use crate::base::ids::Offset;
@@ -58,6 +60,32 @@ impl ReadPlan {
         self.bytes = 0;
         self.first_offset = None;
         self.end = Place::default();
+    }
+
+    /// A copy of the bytes, for tools and tests: a client gets them without one. It blocks for the
+    /// disk.
+    ///
+    /// # Errors
+    /// The disk's; `UnexpectedEof` where a file is shorter than its log was.
+    pub fn copy_now(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(self.bytes as usize);
+        for part in &self.parts {
+            match part {
+                Part::Memory(buf) => bytes.extend_from_slice(buf),
+                Part::File {
+                    file,
+                    position,
+                    len,
+                } => {
+                    let at = bytes.len();
+                    bytes.resize(at + *len as usize, 0);
+                    if file.read_now(&mut bytes[at..], *position)? < *len as usize {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+            }
+        }
+        Ok(bytes)
     }
 
     /// Whether there is nothing to read.

@@ -11,7 +11,7 @@ use crate::base::config::TopicConfig;
 use crate::base::ids::{Offset, PartitionId, PartitionKey, ShardId, Uuid};
 use crate::base::time::Timestamp;
 use crate::log::append::{AppendError, Origin};
-use crate::log::partition::{Part, Partition};
+use crate::log::partition::Partition;
 use crate::log::recovery::{OpenError, open_directories};
 use crate::log::store::{Appended, LogConfig, LogStore, NewPartition};
 use crate::ring::Ring;
@@ -216,22 +216,7 @@ pub(super) async fn read_all(partition: &Rc<Partition>) -> Vec<(Offset, Vec<u8>)
             Err(_) if partition.is_gone() => break,
             Err(error) => panic!("{}: {error}", partition.key()),
         };
-        let mut bytes = Vec::new();
-        for part in &plan.parts {
-            match part {
-                Part::Memory(buf) => bytes.extend_from_slice(buf),
-                Part::File {
-                    file,
-                    position,
-                    len,
-                } => {
-                    let at = bytes.len();
-                    bytes.resize(at + *len as usize, 0);
-                    let n = file.read_now(&mut bytes[at..], *position).expect("read");
-                    assert_eq!(n, *len as usize, "a file ends where its log does");
-                }
-            }
-        }
+        let bytes = plan.copy_now().expect("a file ends where its log does");
         let mut rest = bytes.as_slice();
         let before = from;
         while !rest.is_empty() {
