@@ -239,16 +239,7 @@ impl Model {
     /// missing.
     pub fn holds(&self, found: &BTreeMap<i64, Record>) {
         let name = &self.name;
-        let mut next = 0;
-        for offset in found.keys() {
-            let gap = (next..*offset).find(|o| !self.is_rotten(*o));
-            rule!(
-                Rule::Offsets,
-                gap.is_none(),
-                "{name}: a gap at {gap:?}, before {offset}"
-            );
-            next = offset + 1;
-        }
+        self.has_no_gap(found);
         for (what, must) in [
             ("acked with acks=all, or seen", &self.durable),
             ("acked with acks=1", &self.written),
@@ -265,6 +256,22 @@ impl Model {
         }
     }
 
+    /// Offsets follow each other, but for what rotted; one past the last.
+    fn has_no_gap(&self, found: &BTreeMap<i64, Record>) -> i64 {
+        let mut next = 0;
+        for offset in found.keys() {
+            let gap = (next..*offset).find(|o| !self.is_rotten(*o));
+            rule!(
+                Rule::Offsets,
+                gap.is_none(),
+                "{}: a gap at {gap:?}, before {offset}",
+                self.name
+            );
+            next = offset + 1;
+        }
+        next
+    }
+
     /// What a power cut left under the interval policy, when there had been so many of them: any
     /// part from the start on, unchanged. What rotted is missing.
     pub fn settled(&mut self, found: BTreeMap<i64, Record>, power: u64) {
@@ -272,15 +279,8 @@ impl Model {
             return; // and another one came
         }
         let name = &self.name;
-        let mut next = 0;
+        let next = self.has_no_gap(&found);
         for (offset, record) in &found {
-            let gap = (next..*offset).find(|o| !self.is_rotten(*o));
-            rule!(
-                Rule::Offsets,
-                gap.is_none(),
-                "{name}: after a power cut there is a gap at {gap:?}, before {offset}"
-            );
-            next = offset + 1;
             let known = self.durable.get(offset);
             rule!(
                 Rule::Acked,

@@ -196,21 +196,25 @@ impl Shared {
         self.well_since.set(self.now());
     }
 
-    /// The log directory of a partition, by what lies there.
-    fn dir_of(&self, topic: &str, index: usize) -> Option<usize> {
+    /// The log directories with files of a partition's name: of an older topic too, or of one that
+    /// could not be made there.
+    fn dirs_of(&self, topic: &str, index: usize) -> impl Iterator<Item = usize> {
         let world = self.world();
         let name = format!("{topic}-{index}");
-        self.dirs
-            .iter()
-            .position(|dir| !world.files(self.machine, &dir.join(&name)).is_empty())
+        let holds = move |dir: &usize| {
+            let path = self.dirs[*dir].join(&name);
+            !world.files(self.machine, &path).is_empty()
+        };
+        (0..self.dirs.len()).filter(holds)
     }
 
     /// A partition refused. Ends the run if there is no fault that explains it.
     pub fn refused(&self, topic: &Topic, index: usize, code: ErrorCode, doing: &str) {
-        let forgiven = match self.dir_of(&topic.name, index) {
-            // of one that could not be made there may be files of an older topic of its name
-            Some(dir) if code != ErrorCode::NotLeaderOrFollower => self.forgives(dir),
-            _ => self.forgives_any(),
+        let dirs: Vec<usize> = self.dirs_of(&topic.name, index).collect();
+        // of one that is nowhere yet nobody knows where it was to be
+        let forgiven = match dirs.is_empty() || code == ErrorCode::NotLeaderOrFollower {
+            true => self.forgives_any(),
+            false => dirs.into_iter().any(|dir| self.forgives(dir)),
         };
         let storage = matches!(
             code,
