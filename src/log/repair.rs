@@ -69,7 +69,7 @@ impl fmt::Display for Step {
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
     /// Kafka's own.
-    #[error("{0} is Kafka's: Kafka repairs its own files when it starts")]
+    #[error("{0} is Kafka's own: nothing of it is repaired here")]
     Kafkas(PathBuf),
     /// Nothing tells whose it is.
     #[error(
@@ -124,12 +124,15 @@ fn name_of(judged: &Judged) -> String {
 }
 
 /// What a repair of this directory would do, in order; nothing if there is nothing to do.
-pub fn plan(survey: &Survey, options: &RepairOptions) -> Vec<Step> {
+///
+/// # Errors
+/// If the directory is not ours to repair.
+pub fn plan(survey: &Survey, options: &RepairOptions) -> Result<Vec<Step>, RepairError> {
     let dir = &survey.dir;
-    let mut steps = Vec::new();
     if survey.kafkas {
-        return steps;
+        return Err(RepairError::Kafkas(dir.clone()));
     }
+    let mut steps = Vec::new();
     if survey.ids_lost || options.meta.is_some() && options.meta != survey.meta {
         steps.push(step(
             dir.join(meta_properties::FILE_NAME),
@@ -160,7 +163,7 @@ pub fn plan(survey: &Survey, options: &RepairOptions) -> Vec<Step> {
     for path in &survey.bad_checkpoints {
         steps.push(step(path, "removes it: the next clean stop writes it anew"));
     }
-    steps
+    Ok(steps)
 }
 
 fn partition_steps(dir: &Path, name: &str, judged: &Judged, steps: &mut Vec<Step>) {
@@ -220,10 +223,7 @@ pub async fn apply(
     options: &RepairOptions,
 ) -> Result<Vec<Step>, RepairError> {
     let dir = survey.dir.clone();
-    if survey.kafkas {
-        return Err(RepairError::Kafkas(dir));
-    }
-    let steps = plan(&survey, options);
+    let steps = plan(&survey, options)?;
     if steps.is_empty() {
         return Ok(steps);
     }

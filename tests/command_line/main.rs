@@ -192,6 +192,46 @@ fn what_a_clean_stop_leaves_can_be_dumped() {
 }
 
 #[test]
+fn kafkas_own_directories_are_verified_and_left_to_kafka() {
+    let cli = Cli::start();
+    cli.ok(&["topic", "create", "t", "--partitions", "1"], "");
+    cli.ok(&["produce", "t"], "one\ntwo\n");
+    cli.broker.stop().unwrap();
+    let data = cli.setup.data();
+    // what a clean stop leaves is Kafka's, besides these
+    for entry in std::fs::read_dir(&data).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name().to_string_lossy().starts_with("corelane") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    // Kafka makes it empty, until its cleaner ran
+    std::fs::write(data.join("cleaner-offset-checkpoint"), "").unwrap();
+    let dir = data.to_str().unwrap();
+    let output = corelane(&["log", "verify", dir], "");
+    assert_eq!(code(&output), 0, "{}", said(&output));
+
+    let segment = data.join("t-0/00000000000000000000.log");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let output = corelane(&["log", "verify", dir], "");
+    assert_eq!(code(&output), 1);
+    let told = said(&output);
+    assert!(told.contains("00000000000000000000.log, byte "), "{told}");
+    assert!(told.contains("from a replica") && !told.contains("log repair"));
+    for apply in [&[][..], &["--apply"]] {
+        let output = corelane(&[&["log", "repair", dir], apply].concat(), "");
+        assert_eq!(code(&output), 1);
+        assert!(
+            said(&output).contains("is Kafka's own"),
+            "{}",
+            said(&output)
+        );
+    }
+}
+
+#[test]
 fn the_journals_of_a_killed_broker_show_what_was_acked() {
     let cli = Cli::start();
     cli.ok(&["topic", "create", "t"], "");

@@ -41,7 +41,7 @@ pub fn run(
         }
         if !wanted {
             for (survey, options) in looked.surveys.iter().zip(&options) {
-                for step in plan(survey, options) {
+                for step in plan(survey, options)? {
                     count += 1;
                     output.item(&step, || object(&step))?;
                 }

@@ -37,11 +37,14 @@ pub fn encode(entries: &[Entry]) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Reads a whole file.
+/// Reads a whole file. One without a byte has no entries: Kafka makes it so before it has any.
 ///
 /// # Errors
 /// At the first line that cannot be true.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
     lines::counted(bytes)?
         .into_iter()
         .map(|(line, text)| {

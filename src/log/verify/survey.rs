@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::finding::Finding;
+use super::finding::{Finding, Severity};
 use super::partition::{self, Expected, Verdict};
 use crate::base::ids::{Offset, PartitionKey, TopicId, Uuid};
 use crate::base::limits::PAGE_BYTES;
@@ -30,6 +30,9 @@ use crate::ring::{File, Ring};
 
 /// What to do about what a start takes offline.
 const REPAIR: &str = "`corelane log repair` shows what can be brought back";
+/// What to do about damage of what is not ours.
+const KAFKAS: &str = "Kafka wrote it and has to mend it: a log comes back from a replica, and an \
+                      index that is deleted is made anew at its next start";
 
 /// Why a directory cannot be looked through.
 #[derive(Debug, thiserror::Error)]
@@ -179,6 +182,12 @@ pub fn survey(ring: &Ring, dir: &Path, read: &mut dyn FnMut(u64)) -> Result<Surv
     }
     survey.checkpoints(ring);
     survey.leftovers(&entries);
+    if survey.kafkas {
+        let damage = survey.findings.iter_mut();
+        for finding in damage.filter(|f| f.severity == Severity::Damage) {
+            KAFKAS.clone_into(&mut finding.todo);
+        }
+    }
     Ok(survey)
 }
 
