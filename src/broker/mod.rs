@@ -35,3 +35,4 @@ pub mod stages;
 pub mod start;
 pub mod sweep;
 pub mod transport;
+pub mod watch;

@@ -28,7 +28,7 @@ use crate::broker::recycle::Pool;
 use crate::broker::session::{SessionCache, Slots};
 use crate::broker::shard::Shard;
 use crate::broker::stages::Stages;
-use crate::broker::{apply, expire, serve, sweep};
+use crate::broker::{apply, expire, serve, sweep, watch};
 use crate::log::partition::Observer;
 use crate::log::recovery::{OpenError, OpenedShard, open_directories};
 use crate::log::store::{FlushPolicy, JournalSize};
@@ -430,6 +430,10 @@ async fn build(
     apply::apply(&shard, image).await.map_err(StartError::Log)?;
     shard.ring.spawn(serve::receive(shard.clone())).detach();
     shard.ring.spawn(sweep::run(shard.clone())).detach();
+    if shard.id == ShardId(0) {
+        let watching = watch::run(shard.clone());
+        shard.ring.spawn_background(watching).detach();
+    }
     let expiring = expire::run(shard.clone());
     shard.ring.spawn_background(expiring).detach();
     Ok(shard)

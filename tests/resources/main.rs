@@ -177,6 +177,28 @@ fn a_directory_that_is_removed_goes_offline() -> Result<()> {
     goes_offline(&setup, broker, client, &second)
 }
 
+fn a_mount_that_is_taken_away_goes_offline() -> Result<()> {
+    let disk = Mount::ext4(128 << 20)?;
+    let second = disk.path().join("second");
+    let (setup, broker, client) = on_two(&second)?;
+    disk.detach()?;
+    goes_offline(&setup, broker, client, &second)
+}
+
+/// Nothing is opened, made or removed there meanwhile.
+fn a_directory_that_is_removed_is_missed_though_nobody_asks_for_its_files() -> Result<()> {
+    let home = tempfile::Builder::new()
+        .prefix("corelane-test-")
+        .tempdir()?;
+    let second = home.path().join("second");
+    let (setup, broker, client) = on_two(&second)?;
+    fs::remove_dir_all(&second)?;
+    until("a line that says so", || {
+        said(&setup).contains("goes offline")
+    });
+    goes_offline(&setup, broker, client, &second)
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let trial = |name: &str, needs: Option<&str>, run: fn() -> Result<()>| {
@@ -200,6 +222,16 @@ fn main() -> ExitCode {
             "a_disk_that_turns_read_only_takes_its_directory_offline",
             disk,
             a_disk_that_turns_read_only_takes_its_directory_offline,
+        ),
+        trial(
+            "a_mount_that_is_taken_away_goes_offline",
+            disk,
+            a_mount_that_is_taken_away_goes_offline,
+        ),
+        trial(
+            "a_directory_that_is_removed_is_missed_though_nobody_asks_for_its_files",
+            None,
+            a_directory_that_is_removed_is_missed_though_nobody_asks_for_its_files,
         ),
         trial(
             "a_directory_that_is_removed_goes_offline",

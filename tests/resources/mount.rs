@@ -63,6 +63,13 @@ impl Mount {
         Ok(())
     }
 
+    /// Takes it away from its path; whoever has files open there goes on with them.
+    pub fn detach(&self) -> Result<()> {
+        let mut command = Command::new("umount");
+        command.arg("--lazy").arg(self.path());
+        run_ok(&mut command, b"", TOOL_LIMIT).map(drop)
+    }
+
     /// Takes all the space that is left.
     pub fn fill(&self, path: &Path) -> Result<()> {
         let space = nix::sys::statvfs::statvfs(&self.path())?;
@@ -82,6 +89,8 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+        // it may have been taken away already
+        let mut umount = Command::new("umount");
+        let _ = umount.arg("--lazy").arg(self.path()).output();
     }
 }

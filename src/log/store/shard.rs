@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::log::journal::entry::ItemKind;
 use crate::log::journal::superblock::JournalKind;
 use crate::log::journal::table::Record;
 use crate::log::partition::{LogError, Partition, PartitionContext, PartitionSpec};
+use crate::log::recovery::identity::LOCK_FILE;
 use crate::log::recovery::{OpenedPartition, OpenedShard};
 use crate::log::store::config::{FlushPolicy, LogConfig};
 use crate::log::store::counts::CountsNow;
@@ -592,6 +594,24 @@ impl LogStore {
     fn journal_of(&self, ticket: Ticket) -> Option<Rc<Journal>> {
         let index = ticket.journal.checked_sub(1)? as usize;
         self.journals.borrow().get(index).cloned()
+    }
+
+    /// Takes log directories offline that are gone from their paths, or have another file system in
+    /// their place: files that are open still take bytes, which nobody would find again. Their lock
+    /// file shows it. Other shards see it with their next commit.
+    pub fn look_for_directories(&self) {
+        for directory in &self.directories {
+            let there = || self.ring.exists(&directory.path().join(LOCK_FILE));
+            if directory.is_offline() || there() {
+                continue;
+            }
+            directory.take_offline("it was removed or unmounted: its lock file is gone");
+            for journal in self.journals() {
+                if Arc::ptr_eq(&journal.directory, directory) {
+                    journal.fail("the directory", &io::Error::other("is gone"));
+                }
+            }
+        }
     }
 
     /// Number of the broker's run.
