@@ -384,33 +384,33 @@ fn a_client_that_goes_while_its_fetch_waits_frees_its_place_at_once() {
     let (_setup, broker) = started(&[("max.connections.per.ip", "2")]);
     let mut fetch = Fetching::new("t", &[(0, 0), (1, 0)]);
     fetch.max_wait_ms = 600_000;
-    crate::client::until("a first place", || {
-        let mut maker = Client::connect(&broker.address());
-        maker.send(3, &ApiVersionsRequest::default());
-        maker.next().is_some() && {
-            maker.create("t", 2, &[]);
-            true
-        }
-    });
-    let mut ended = Client::connect(&broker.address());
-    crate::client::until("both places", || {
-        ended = Client::connect(&broker.address());
-        ended.send(3, &ApiVersionsRequest::default());
-        ended.next().is_some()
-    });
-    let mut reset = Client::connect(&broker.address());
+    let place = |what: &str| {
+        let mut found = None;
+        crate::client::until(what, || {
+            found = taken_in(&broker.address());
+            found.is_some()
+        });
+        found.expect("found")
+    };
+    let mut ended = place("a first place");
+    assert!(ended.next().is_some());
+    ended.create("t", 2, &[]);
     // an answer that is never read makes a reset of the end
-    reset.send(3, &ApiVersionsRequest::default());
-    reset.socket.peek(&mut [0]).unwrap();
+    let mut reset = place("a second place");
     for client in [&mut ended, &mut reset] {
         fetch.with(|f| client.send(11, f));
     }
     drop((ended, reset));
-    crate::client::until("a place", || {
-        let mut next = Client::connect(&broker.address());
-        let (_, bytes) = next.encode(3, &ApiVersionsRequest::default());
-        next.socket.write_all(&bytes).is_ok() && next.next().is_some()
-    });
+    place("a place");
+}
+
+/// A client whose first request was answered, not read yet; none if it was refused.
+fn taken_in(address: &str) -> Option<Client> {
+    let mut client = Client::connect(address);
+    let (_, bytes) = client.encode(3, &ApiVersionsRequest::default());
+    let sent = client.socket.write_all(&bytes);
+    let answered = sent.and_then(|()| client.socket.peek(&mut [0]));
+    matches!(answered, Ok(1)).then_some(client)
 }
 
 /// Makes the end of a socket a reset at once.
