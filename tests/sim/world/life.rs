@@ -11,6 +11,7 @@ use corelane::ring::sim::{Luck, MachineId, ProcessId, Rng, SimOptions, SimWorld}
 
 use super::client::Client;
 use super::consumer;
+use super::entry::Entry;
 use super::faults::Faults;
 use super::machine::Machine;
 use super::rule::{Rule, broken, rule};
@@ -267,6 +268,9 @@ impl Life {
             .filter_map(|(on, way)| on.then_some(way))
             .collect();
         let way = ways[self.rng.index(ways.len())];
+        if self.faults.rot && !self.faults.interval && way < 2 && self.rng.chance(0.5) {
+            self.ends_idle(way == 1);
+        }
         if self.world.alive(self.process) {
             self.shared.set_tempo(Tempo::Burst);
             match way {
@@ -292,6 +296,38 @@ impl Life {
             tracing::info!(way, now = self.world.now().0, "end");
         }
         self.rest();
+    }
+
+    /// Ends the process when it has had nothing to do for a while, and flips a bit of what a journal
+    /// got last. Something was written behind it since, so it is rotten and not torn: partitions
+    /// may refuse now, but none may serve without it.
+    fn ends_idle(&mut self, power: bool) {
+        self.shared.set_tempo(Tempo::Quiet);
+        self.run_for(500);
+        let since = self.world.now();
+        let before = Entry::newest(&self.world, self.machine.id, &self.shared.dirs);
+        let ms = self.rng.between(2_500, 9_000);
+        self.run_for(ms);
+        let after = Entry::newest(&self.world, self.machine.id, &self.shared.dirs);
+        let idle = before == after && self.shared.was_well_since(since);
+        if !self.world.alive(self.process) || self.shared.forgives_any() || !idle {
+            return;
+        }
+        let cuts = self.shared.power_cuts();
+        if power {
+            self.world
+                .power_cut(self.machine.id, Luck::draw(&mut self.rng));
+        }
+        self.world.kill(self.process);
+        self.died(cuts);
+        if after.is_empty() {
+            return;
+        }
+        let entry = &after[self.rng.index(after.len())];
+        tracing::info!(?entry, now = self.world.now().0, "rot");
+        entry.rot(&self.world, self.machine.id, &mut self.rng);
+        self.shared.may_refuse(entry.dir);
+        self.shared.tally.rot.one();
     }
 
     /// The time until the next start. What was to fail has had its time.

@@ -3,6 +3,7 @@
 
 pub mod client;
 mod consumer;
+mod entry;
 mod faults;
 mod life;
 pub mod machine;

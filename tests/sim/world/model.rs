@@ -66,6 +66,8 @@ pub struct Model {
     /// It may have: what is left has to be looked at before anything is added.
     unsettled: bool,
     rotten: Rotten,
+    /// Rot struck what it has in a journal: it need not serve, but if it does, then all.
+    may_refuse: bool,
 }
 
 impl Model {
@@ -81,6 +83,7 @@ impl Model {
             weak,
             unsettled: false,
             rotten: Rotten::new(),
+            may_refuse: false,
         }
     }
 
@@ -231,8 +234,13 @@ impl Model {
             .is_none_or(|known| *known == record)
     }
 
+    /// Rot struck a journal that may hold some of it.
+    pub fn may_refuse(&mut self) {
+        self.may_refuse = true;
+    }
+
     pub fn has_rot(&self) -> bool {
-        !self.rotten.is_empty()
+        self.may_refuse || !self.rotten.is_empty()
     }
 
     /// All that is there, from the start to the end, while nothing is added. What rotted is

@@ -191,6 +191,11 @@ impl Shared {
         self.well_since.set(self.well_since.get().max(until));
     }
 
+    /// Nothing was wrong from then until now.
+    pub fn was_well_since(&self, then: Monotonic) -> bool {
+        self.well_since.get() <= then
+    }
+
     /// The broker serves, from now on or from when a fault ends.
     pub fn well(&self) {
         self.well_since.set(self.now());
@@ -206,6 +211,18 @@ impl Shared {
             !world.files(self.machine, &path).is_empty()
         };
         (0..self.dirs.len()).filter(holds)
+    }
+
+    /// The partitions of a directory, and those that nobody knows the place of, may refuse for ever.
+    pub fn may_refuse(&self, dir: usize) {
+        for topic in self.topics.borrow().iter() {
+            for (index, model) in topic.partitions.iter().enumerate() {
+                let mut dirs = self.dirs_of(&topic.name, index).peekable();
+                if dirs.peek().is_none() || dirs.any(|its| its == dir) {
+                    model.borrow_mut().may_refuse();
+                }
+            }
+        }
     }
 
     /// A partition refused. Ends the run if there is no fault that explains it.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use corelane::base::ids::ShardId;
-use corelane::ring::sim::{MachineId, ProcessId, Rng, SimOptions, SimWorld};
+use corelane::ring::sim::{Luck, MachineId, ProcessId, Rng, SimOptions, SimWorld};
 use corelane::wire::batch::batches;
 
 use super::faults::Faults;
@@ -157,6 +157,16 @@ impl Strikes<'_> {
                 false => w.fail_flushes(machine, &path, times),
             }
         });
+        // what a failed flush lost is still in memory: it is gone with the power only
+        if !write && self.faults.cuts && self.rng.chance(0.5) {
+            let (shared, soon, luck) = (self.shared.clone(), self.ms(1, 500), Luck::draw(self.rng));
+            self.world.schedule(after + soon, move |w| {
+                if w.alive(process) {
+                    shared.unwell();
+                    w.power_cut(machine, luck);
+                }
+            });
+        }
     }
 
     fn reads(&mut self, after: Duration) {
