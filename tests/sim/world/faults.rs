@@ -65,6 +65,8 @@ faults! {
     /// Values of one size, so that what is stale lines up with what is not.
     equal_sizes: 0.25, "equal sizes",
     deletes: 0.6, "early deletions",
+    /// Batches that go to their segments past the journal.
+    large: 0.15, "large batches",
 }
 
 impl Faults {

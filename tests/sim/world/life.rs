@@ -114,7 +114,11 @@ impl Life {
             machine.id,
             dirs,
             faults.interval,
-            if thin { 4_000 } else { 100_000 },
+            match (thin, faults.large) {
+                (true, _) => 4_000,
+                (false, false) => 100_000,
+                (false, true) => 900_000,
+            },
             faults.equal_sizes,
         );
         let deletes = if faults.deletes { 0.3 } else { 0.0 };

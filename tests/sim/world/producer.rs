@@ -212,6 +212,7 @@ impl Producer {
         let size = match self.rng.below(20) {
             _ if self.shared.equal_sizes => most / 8,
             0 => self.rng.between(1, most),
+            1 | 2 if most > 100_000 => self.rng.between(most / 3, most),
             1..=3 => self.rng.between(1, most / 10),
             _ => self.rng.between(1, 200),
         };
