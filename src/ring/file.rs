@@ -27,13 +27,24 @@ struct Inner {
 impl Ring {
     /// Opens a file or a directory.
     pub fn open(&self, path: &Path, options: OpenOptions) -> io::Result<File> {
-        let descriptor = self.driver().open(path, options)?;
+        let descriptor = self.with_room(|| self.driver().open(path, options))?;
         let direct = options.direct && descriptor.is_direct();
         Ok(File(Rc::new(Inner {
             ring: self.clone(),
             descriptor,
             direct,
         })))
+    }
+
+    /// Opens again where no descriptor was left, as long as some can be freed.
+    fn with_room<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        loop {
+            let opened = open();
+            let errno = opened.as_ref().err().and_then(io::Error::raw_os_error);
+            if !matches!(errno, Some(libc::EMFILE | libc::ENFILE)) || !self.close_some() {
+                return opened;
+            }
+        }
     }
 
     /// Makes a directory and those above it.
@@ -43,7 +54,7 @@ impl Ring {
 
     /// What a directory holds, sorted by name.
     pub fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        self.driver().read_dir(path)
+        self.with_room(|| self.driver().read_dir(path))
     }
 
     /// Renames over what is there. Durable after [`Ring::sync_dir`].

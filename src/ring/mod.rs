@@ -14,6 +14,7 @@ pub mod sync;
 mod tests;
 pub mod uring;
 
+pub(crate) use executor::Hoarder;
 pub use executor::{Elapsed, Executor, ExecutorOptions, JoinHandle, Ring, Turn};
 pub use file::File;
 pub use socket::{Listener, Socket, SocketParcel};

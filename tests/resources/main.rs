@@ -11,14 +11,15 @@ mod mount;
 mod support;
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use client::{Client, Fetching, fetched, put, until};
+use client::{Client, Fetching, fetched, offsets, put, until};
 use mount::Mount;
 use support::broker::{Broker, Setup};
 use support::process::run_ok;
@@ -199,6 +200,134 @@ fn a_directory_that_is_removed_is_missed_though_nobody_asks_for_its_files() -> R
     goes_offline(&setup, broker, client, &second)
 }
 
+/// Files that the broker has open.
+fn descriptors(broker: &Broker) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{}/fd", broker.id()))?.count())
+}
+
+fn set_limit(broker: &Broker, files: usize) -> Result<()> {
+    let mut command = Command::new("prlimit");
+    command.args(["--pid", &broker.id().to_string()]);
+    command.arg(format!("--nofile={files}:{files}"));
+    run_ok(&mut command, b"", TOOL_LIMIT).map(drop)
+}
+
+/// More clients and segments than there are descriptors, then a limit that is lowered below what is
+/// open: the log finds one for every file that it needs.
+fn without_a_free_descriptor_every_segment_is_still_written() -> Result<()> {
+    const PARTITIONS: i32 = 100;
+    let mut setup = Setup::new(&[
+        ("corelane.cores", "1"),
+        ("corelane.journal.size", "4194304"),
+    ])?;
+    setup.limit_open_files(500);
+    let broker = setup.start()?;
+    let mut client = Client::connect(&broker.address());
+    client.create("t", PARTITIONS, &[("segment.bytes", "1048576")]);
+    let crowd: Vec<TcpStream> = (0..190)
+        .map(|_| TcpStream::connect(broker.address()))
+        .collect::<Result<_, _>>()?;
+    let value = "x".repeat(250_000);
+    let mut sent = 0;
+    let mut round = |client: &mut Client| {
+        for n in 0..PARTITIONS {
+            let (error, offset) = put(client, "t", n, &[&value]);
+            ensure!((error, offset) == (0, sent), "partition {n}: {error}");
+        }
+        sent += 1;
+        Ok(sent)
+    };
+    for _ in 0..3 {
+        round(&mut client)?;
+    }
+    let open = descriptors(&broker)?;
+    set_limit(&broker, open.saturating_sub(40))?;
+    let mut sent = 0;
+    for _ in 0..4 {
+        sent = round(&mut client)?; // past the end of each first segment
+    }
+    for n in 0..PARTITIONS {
+        ensure!(count(&mut client, "t", n)? == sent, "partition {n}");
+    }
+    let told = said(&setup);
+    ensure!(!told.contains("goes offline"), "{told}");
+    ensure!(told.contains("no file descriptor is left"), "{told}");
+    drop(crowd);
+    broker.stop()
+}
+
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+
+/// The wall clock jumps by hours, both ways: nothing is rolled or refused for it, and what waits
+/// goes on waiting as long as it was told to.
+fn a_wall_clock_that_jumps_rolls_nothing_and_stops_no_timer() -> Result<()> {
+    let home = tempfile::Builder::new()
+        .prefix("corelane-test-")
+        .tempdir()?;
+    let clock = home.path().join("clock");
+    fs::write(&clock, "+0")?;
+    let mut setup = Setup::new(&[
+        ("corelane.cores", "1"),
+        ("corelane.journal.size", "4194304"),
+        ("log.message.timestamp.type", "LogAppendTime"),
+        ("log.roll.hours", "100"),
+        ("corelane.flush.policy", "interval"),
+        ("log.flush.interval.ms", "200"),
+    ])?;
+    setup.set_env("LD_PRELOAD", FAKETIME);
+    setup.set_env("FAKETIME_TIMESTAMP_FILE", &clock.display().to_string());
+    setup.set_env("FAKETIME_NO_CACHE", "1");
+    setup.set_env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let broker = setup.start()?;
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 1, &[]);
+    let mut sent = 0;
+    for jump in ["+0", "+7h", "-7h", "+30h", "+0"] {
+        fs::write(&clock, jump)?;
+        for _ in 0..5 {
+            let (error, offset) = put(&mut client, "t", 0, &["x"]);
+            ensure!((error, offset) == (0, sent), "{jump}: {error}");
+            sent += 1;
+        }
+        ensure!(count(&mut client, "t", 0)? == sent, "{jump}: all is read");
+        // a long poll that began before the jump, and one after it
+        let from = [(0, sent)];
+        let mut waits = Fetching::new("t", &from);
+        waits.max_wait_ms = 700;
+        let asked = Instant::now();
+        if jump == "-7h" {
+            fs::write(&clock, "+3h")?;
+        }
+        let answer = waits.with(|f| client.ask(11, f));
+        let took = asked.elapsed();
+        ensure!(
+            fetched(&answer, 11).2[0].values.is_empty(),
+            "{jump}: nothing is there"
+        );
+        ensure!(
+            took >= Duration::from_millis(650) && took < Duration::from_secs(10),
+            "{jump}: it waits for {took:?}"
+        );
+    }
+    // newest timestamp: the broker did see that clock
+    let newest = offsets(&mut client, 7, "t", &[(0, -3)])[0].1;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    let hours = (newest - now.as_millis() as i64) / 3_600_000;
+    ensure!((28..=30).contains(&hours), "{hours} h ahead");
+    let segments = fs::read_dir(setup.data().join("t-0"))?
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().extension().is_some_and(|e| e == "log"));
+    ensure!(segments.count() == 1, "rolled");
+    broker.stop()?;
+    // it starts at a time that is long past, with records of the future
+    fs::write(&clock, "-50h")?;
+    let broker = setup.start()?;
+    let mut client = Client::connect(&broker.address());
+    ensure!(count(&mut client, "t", 0)? == sent, "all is there");
+    ensure!(put(&mut client, "t", 0, &["x"]) == (0, sent), "and goes on");
+    broker.stop()
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let trial = |name: &str, needs: Option<&str>, run: fn() -> Result<()>| {
@@ -232,6 +361,16 @@ fn main() -> ExitCode {
             "a_directory_that_is_removed_is_missed_though_nobody_asks_for_its_files",
             None,
             a_directory_that_is_removed_is_missed_though_nobody_asks_for_its_files,
+        ),
+        trial(
+            "without_a_free_descriptor_every_segment_is_still_written",
+            None,
+            without_a_free_descriptor_every_segment_is_still_written,
+        ),
+        trial(
+            "a_wall_clock_that_jumps_rolls_nothing_and_stops_no_timer",
+            (!Path::new(FAKETIME).exists()).then_some("faketime is not installed"),
+            a_wall_clock_that_jumps_rolls_nothing_and_stops_no_timer,
         ),
         trial(
             "a_directory_that_is_removed_goes_offline",

@@ -55,6 +55,7 @@ pub struct Setup {
     address: SocketAddr,
     overrides: Vec<(String, String)>,
     open_files: Option<u32>,
+    env: Vec<(String, String)>,
     kafka: bool,
 }
 
@@ -82,6 +83,7 @@ impl Setup {
             address: free.local_addr()?,
             overrides,
             open_files: None,
+            env: Vec::new(),
             kafka: is_kafka(),
         })
     }
@@ -90,6 +92,11 @@ impl Setup {
     pub fn set(&mut self, key: &str, value: &str) {
         self.overrides.retain(|(k, _)| k != key);
         self.overrides.push((key.to_string(), value.to_string()));
+    }
+
+    /// Gives the process an environment variable in the starts to come.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
     }
 
     /// Files that the process may open at once in the starts to come.
@@ -120,7 +127,7 @@ impl Setup {
 
     /// Starts the process; it may not answer yet.
     pub fn spawn(&self) -> Result<Broker> {
-        let command = if self.kafka {
+        let mut command = if self.kafka {
             kafka::server(self.home.path(), self.address)?
         } else {
             let binary = env!("CARGO_BIN_EXE_corelane");
@@ -146,6 +153,7 @@ impl Setup {
             }
             command
         };
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         Broker::spawn(command, self.address, self.log())
     }
 

@@ -18,7 +18,7 @@ const INDEX_CACHE_BYTES: usize = 32 << 20;
 /// What the partitions of a shard share: files, pages, indexes.
 pub struct PartitionContext {
     pub(super) ring: Ring,
-    pub(super) files: SegmentFiles,
+    pub(super) files: Rc<SegmentFiles>,
     pub(super) cache: PageCache,
     pub(super) indexes: RefCell<Clock<(u64, Offset), Rc<SparseIndex>>>,
     next_id: Cell<u64>,
@@ -28,9 +28,11 @@ impl PartitionContext {
     /// For a shard that keeps at most `open_files` segment files open and `cache_bytes` of drained
     /// pages in memory.
     pub fn new(ring: &Ring, open_files: usize, cache_bytes: usize) -> Rc<PartitionContext> {
+        let files = Rc::new(SegmentFiles::new(ring, open_files));
+        ring.set_hoarder(&files);
         Rc::new(PartitionContext {
             ring: ring.clone(),
-            files: SegmentFiles::new(ring, open_files),
+            files,
             cache: PageCache::new(cache_bytes),
             indexes: RefCell::new(Clock::new(INDEX_CACHE_BYTES)),
             next_id: Cell::new(0),

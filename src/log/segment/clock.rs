@@ -40,13 +40,7 @@ impl<K: Copy + Eq + Hash, V> Clock<K, V> {
     /// Puts a value in, which stays whatever its weight; others go until the rest fits.
     pub(crate) fn insert(&mut self, key: K, value: V, weight: usize) {
         self.remove(&key);
-        while self.weight + weight > self.max && !self.slots.is_empty() {
-            self.hand = (self.hand + 1) % self.slots.len();
-            if !std::mem::take(&mut self.slots[self.hand].used) {
-                let key = self.slots[self.hand].key;
-                self.remove(&key);
-            }
-        }
+        self.shrink(self.max.saturating_sub(weight));
         self.by_key.insert(key, self.slots.len());
         self.weight += weight;
         self.slots.push(Slot {
@@ -55,6 +49,17 @@ impl<K: Copy + Eq + Hash, V> Clock<K, V> {
             weight,
             used: true,
         });
+    }
+
+    /// Lets some go until the rest weighs no more than this.
+    pub(crate) fn shrink(&mut self, max: usize) {
+        while self.weight > max && !self.slots.is_empty() {
+            self.hand = (self.hand + 1) % self.slots.len();
+            if !std::mem::take(&mut self.slots[self.hand].used) {
+                let key = self.slots[self.hand].key;
+                self.remove(&key);
+            }
+        }
     }
 
     pub(crate) fn remove(&mut self, key: &K) {

@@ -1,14 +1,19 @@
 //! The open segment files of a shard: a bounded number, the ones not used lately go first. A file
 //! that something still reads or writes stays open until that is done.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::base::ids::Offset;
+use crate::base::time::Monotonic;
 use crate::log::segment::clock::Clock;
 use crate::ring::driver::OpenOptions;
-use crate::ring::{File, Ring};
+use crate::ring::{File, Hoarder, Ring};
+
+/// A lack of descriptors is told no more often.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// How a segment is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +34,8 @@ type Key = (u64, Offset, Access);
 pub struct SegmentFiles {
     ring: Ring,
     open: RefCell<Clock<Key, File>>,
+    /// A lack of descriptors is told again after this.
+    tell_after: Cell<Monotonic>,
 }
 
 impl SegmentFiles {
@@ -37,6 +44,7 @@ impl SegmentFiles {
         SegmentFiles {
             ring: ring.clone(),
             open: RefCell::new(Clock::new(max.max(1))),
+            tell_after: Cell::new(Monotonic(0)),
         }
     }
 
@@ -53,9 +61,8 @@ impl SegmentFiles {
         path: impl FnOnce() -> PathBuf,
     ) -> io::Result<(File, bool)> {
         let key = (partition, base, access);
-        let mut open = self.open.borrow_mut();
-        if let Some(file) = open.get(&key) {
-            return Ok((file.clone(), false));
+        if let Some(file) = self.get(partition, base, access) {
+            return Ok((file, false));
         }
         let write = access != Access::Read;
         let file = self.ring.open(
@@ -67,7 +74,7 @@ impl SegmentFiles {
                 ..OpenOptions::default()
             },
         )?;
-        open.insert(key, file.clone(), 1);
+        self.open.borrow_mut().insert(key, file.clone(), 1);
         Ok((file, true))
     }
 
@@ -93,5 +100,25 @@ impl SegmentFiles {
     /// Whether none is open.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Where the system has no file descriptor left, files that nothing uses are closed.
+impl Hoarder for SegmentFiles {
+    fn close_some(&self) -> bool {
+        let before = self.len();
+        if before == 0 {
+            return false;
+        }
+        self.open.borrow_mut().shrink(before / 2);
+        let now = self.ring.now();
+        if now >= self.tell_after.get() {
+            self.tell_after.set(now + TELL_EVERY);
+            tracing::warn!(
+                "no file descriptor is left: closing segments that are not in use; \
+                 raise the limit with `ulimit -n`"
+            );
+        }
+        true
     }
 }

@@ -42,6 +42,12 @@ pub(crate) trait Poller {
     fn poll(&self) -> bool;
 }
 
+/// Something that keeps files open which it could do without.
+pub(crate) trait Hoarder {
+    /// Closes some of them; answers whether there were any.
+    fn close_some(&self) -> bool;
+}
+
 pub(super) struct Inner {
     pub(super) shard: ShardId,
     pub(super) driver: Rc<dyn Driver>,
@@ -50,6 +56,7 @@ pub(super) struct Inner {
     pub(super) ops: Ops,
     pub(super) timers: RefCell<Timers>,
     pub(super) pollers: RefCell<Vec<Weak<dyn Poller>>>,
+    pub(super) hoarder: RefCell<Option<Weak<dyn Hoarder>>>,
     pub(super) now: Cell<Monotonic>,
     pub(super) wall: Cell<Option<Timestamp>>,
 }
@@ -69,6 +76,7 @@ impl Ring {
             ops: Ops::new(),
             timers: RefCell::new(Timers::new(now.0 / NANOS_PER_MS)),
             pollers: RefCell::new(Vec::new()),
+            hoarder: RefCell::new(None),
             now: Cell::new(now),
             wall: Cell::new(None),
             driver,
@@ -107,6 +115,18 @@ impl Ring {
     /// The world below.
     pub fn driver(&self) -> &Rc<dyn Driver> {
         &self.0.driver
+    }
+
+    /// Asks this one when the system has no file descriptor left, before an open fails.
+    pub(crate) fn set_hoarder(&self, hoarder: &Rc<impl Hoarder + 'static>) {
+        let hoarder: Weak<dyn Hoarder> = Rc::downgrade(hoarder) as Weak<dyn Hoarder>;
+        *self.0.hoarder.borrow_mut() = Some(hoarder);
+    }
+
+    /// Whether files were closed that nothing needs at the moment.
+    pub(crate) fn close_some(&self) -> bool {
+        let hoarder = self.0.hoarder.borrow().as_ref().and_then(Weak::upgrade);
+        hoarder.is_some_and(|hoarder| hoarder.close_some())
     }
 
     /// Starts a task. It ends early when the handle is dropped, unless that was detached.

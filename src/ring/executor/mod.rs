@@ -17,4 +17,4 @@ pub use join::JoinHandle;
 pub use turn::{Executor, Turn};
 pub use wait::Elapsed;
 
-pub(crate) use self::core::Poller;
+pub(crate) use self::core::{Hoarder, Poller};
