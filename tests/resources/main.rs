@@ -168,6 +168,15 @@ fn a_disk_that_turns_read_only_takes_its_directory_offline() -> Result<()> {
     goes_offline(&setup, broker, client, &second)
 }
 
+/// The device answers with errors, the file system above it does not notice at first.
+fn a_disk_that_cannot_write_takes_its_directory_offline() -> Result<()> {
+    let disk = Mount::ext4_on_thin_device(256 << 20, 64 << 20)?;
+    let second = disk.path().join("second");
+    let (setup, broker, client) = on_two(&second)?;
+    disk.exhaust()?;
+    goes_offline(&setup, broker, client, &second)
+}
+
 fn a_directory_that_is_removed_goes_offline() -> Result<()> {
     let home = tempfile::Builder::new()
         .prefix("corelane-test-")
@@ -351,6 +360,11 @@ fn main() -> ExitCode {
             "a_disk_that_turns_read_only_takes_its_directory_offline",
             disk,
             a_disk_that_turns_read_only_takes_its_directory_offline,
+        ),
+        trial(
+            "a_disk_that_cannot_write_takes_its_directory_offline",
+            disk,
+            a_disk_that_cannot_write_takes_its_directory_offline,
         ),
         trial(
             "a_mount_that_is_taken_away_goes_offline",
