@@ -53,8 +53,21 @@ async fn try_append(
         return (ProduceOutcome::failed(ErrorCode::InvalidTxnState), None);
     }
     let Some(partition) = shard.partition(key) else {
-        return (ProduceOutcome::failed(missing(shard, key, version)), None);
+        let error = missing(shard, key, version);
+        shard.refusals.borrow_mut().refused(key, &batch);
+        return (ProduceOutcome::failed(error), None);
     };
+    if let Some(first) = shard.refusals.borrow().before(key, &batch)
+        && !partition.knows_producer(batch.producer_id())
+    {
+        let error = AppendError::OutOfOrderSequence {
+            producer: batch.producer_id().0,
+            epoch: first.epoch,
+            got: batch.base_sequence(),
+            expected: first.sequence,
+        };
+        return (refused(&error), None);
+    }
     let checked = {
         let options = options(&partition.config(), version, shard.ring.wall());
         validate(&batch, &options, &mut shard.scratch.borrow_mut())
@@ -66,6 +79,7 @@ async fn try_append(
     };
     match appended {
         Ok(appended) => {
+            shard.refusals.borrow_mut().taken(key, &batch);
             if !appended.duplicate {
                 shard.counters.bytes_in.add(records.len() as u64);
                 let count = u64::try_from(batch.records_count()).unwrap_or(0);
@@ -84,7 +98,14 @@ async fn try_append(
         Err(AppendError::Storage(StorageError::Deleted)) => {
             (ProduceOutcome::failed(missing(shard, key, version)), None)
         }
-        Err(error) => (refused(&error), None),
+        Err(error) => {
+            if matches!(error, AppendError::Storage(_))
+                && !partition.knows_producer(batch.producer_id())
+            {
+                shard.refusals.borrow_mut().refused(key, &batch);
+            }
+            (refused(&error), None)
+        }
     }
 }
 

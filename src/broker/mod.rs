@@ -26,6 +26,7 @@ pub mod purgatory;
 pub mod quota;
 pub mod reads;
 pub mod recycle;
+pub mod refusals;
 pub mod route;
 pub(crate) mod scatter;
 pub mod serve;

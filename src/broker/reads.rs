@@ -230,8 +230,11 @@ impl Round {
             Ok(plan) => self.take(plan, found),
             Err(ReadError::OutOfRange { .. }) => Found::failed(ErrorCode::OffsetOutOfRange),
             Err(error) => {
-                // a consumer asks again and again
-                let known = matches!(error, ReadError::Corrupt { news: false, .. });
+                // a consumer asks again and again, also for what was just deleted
+                let known = matches!(
+                    error,
+                    ReadError::Corrupt { news: false, .. } | ReadError::Gone
+                );
                 if !known {
                     tracing::error!(partition = %partition.dir().display(), %error, "cannot read");
                 }

@@ -27,6 +27,7 @@ use crate::broker::purgatory::Purgatory;
 use crate::broker::quota::Quotas;
 use crate::broker::reads::Item;
 use crate::broker::recycle::Pool;
+use crate::broker::refusals::Refusals;
 use crate::broker::serve;
 use crate::broker::session::{Session, SessionCache};
 use crate::broker::stages::Stages;
@@ -70,6 +71,8 @@ pub struct Shard {
     pub producer_ids: ProducerIds,
     /// Memory for checking compressed batches.
     pub(crate) scratch: RefCell<Scratch>,
+    /// What of idempotent producers has to come before anything else of them.
+    pub(crate) refusals: RefCell<Refusals>,
     pub(crate) observer: Rc<dyn Observer>,
     pub(crate) image: RefCell<Arc<Image>>,
     pub(crate) post: Post<Message>,

@@ -402,6 +402,7 @@ async fn build(
         control,
         producer_ids: ProducerIds::default(),
         scratch: RefCell::default(),
+        refusals: RefCell::default(),
         observer,
         image: RefCell::new(Arc::new(Image::empty(config.clone()))),
         post,

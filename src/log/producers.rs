@@ -245,6 +245,11 @@ impl ProducerStates {
         self.0.insert(id, Box::new(producer));
     }
 
+    /// Whether this one is known.
+    pub fn knows(&self, id: i64) -> bool {
+        self.0.contains_key(&id)
+    }
+
     /// How many are known.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::base::config::TopicConfig;
-use crate::base::ids::{LeaderEpoch, Offset, PartitionKey};
+use crate::base::ids::{LeaderEpoch, Offset, PartitionKey, ProducerId};
 use crate::base::time::Timestamp;
 use crate::log::append::{AppendError, Origin};
 use crate::log::cache::PageHolder;
@@ -269,6 +269,11 @@ impl Partition {
         while self.durable_end() < end && !self.is_gone() {
             self.durable_moved.wait().await;
         }
+    }
+
+    /// Whether it remembers batches of an idempotent producer.
+    pub fn knows_producer(&self, id: ProducerId) -> bool {
+        self.state.borrow().producers.knows(id.0)
     }
 
     /// Forgets producers that were silent too long.

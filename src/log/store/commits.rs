@@ -155,10 +155,9 @@ impl Journal {
         sealed.group.reset();
         state.spare.push(sealed.group);
         let pressed = state.space.used() * 2 > state.space.capacity();
-        let wants_drain = pressed || !state.ready.is_empty() || state.drains_asleep;
-        if !was_seal {
-            state.sealed = false;
-        }
+        // whoever waits for the end of a sealed time must wait for the next seal instead
+        let unsealed = !was_seal && std::mem::take(&mut state.sealed);
+        let wants_drain = pressed || unsealed || !state.ready.is_empty() || state.drains_asleep;
         drop(state);
         self.groups[number as usize & 3].notify_all();
         self.progress.notify_all();
