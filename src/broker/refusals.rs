@@ -73,7 +73,8 @@ mod tests {
     use super::*;
     use crate::base::ids::{PartitionId, ProducerId, Uuid};
     use crate::base::time::Timestamp;
-    use crate::wire::batch::{BatchBuilder, Codec};
+    use crate::wire::batch::BatchBuilder;
+    use crate::wire::compress::Codec;
 
     fn batch(producer: i64, epoch: i16, sequence: i32) -> Vec<u8> {
         let mut builder =

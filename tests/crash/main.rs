@@ -86,7 +86,7 @@ fn rounds_on(setup: &mut Setup, rounds: u64, random: &mut Rng) -> Result<()> {
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let rounds = number("CORELANE_CRASH_ROUNDS").unwrap_or(50).max(2);
+    let rounds = number("CORELANE_CRASH_ROUNDS").unwrap_or(50).max(4);
     let seed = number("CORELANE_CRASH_SEED").unwrap_or_else(|| wait::wall_ms() as u64);
     // an ack of policy `interval` survives a killed process too
     let of_interval = rounds / 4;

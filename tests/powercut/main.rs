@@ -88,9 +88,10 @@ fn power_cuts(file_system: FileSystem, subject: Subject, cuts: u64, seed: u64) -
         println!("  {note}");
     }
     outcome?;
+    let tally = &rounds.tally;
     ensure!(
-        rounds.tally.hit > 0,
-        "no cut lost anything: this proves nothing"
+        tally.hit > 0 && tally.at_stake > 0 && tally.seen > 0,
+        "no cut could take what was promised: this proves nothing"
     );
     Ok(())
 }

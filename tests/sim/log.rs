@@ -64,13 +64,13 @@ fn life(seed: u64, kind: Kind) {
             if round == 0 {
                 break;
             }
-            let power = rng.chance(0.5);
-            world.die_at_call(process, rng.below(60), power);
+            let cuts = world.power_cuts(node.machine);
+            world.die_at_call(process, rng.below(60), rng.chance(0.5));
             node.run_until_ready(&world, process, LIMIT);
             if world.alive(process) {
                 world.kill(process);
             }
-            node.died(power);
+            node.died(world.power_cuts(node.machine) > cuts);
             process = node.start(&world, &mut rng);
         }
         node.run_until_ready(&world, process, LIMIT);
@@ -89,6 +89,7 @@ fn life(seed: u64, kind: Kind) {
         }
         let work = Duration::from_micros([3_000, 100_000, 1_000_000, 14_000_000][rng.index(4)]);
         let end = draw_end(&mut rng);
+        let cuts = world.power_cuts(node.machine);
         tracing::info!(round, ?work, ?end, now = world.now().0, "run");
         if let End::AtCall(calls, power) = end {
             world.die_at_call(process, calls, power);
@@ -115,9 +116,9 @@ fn life(seed: u64, kind: Kind) {
                     },
                 );
             }
-            End::AtCall(_, power) => {
+            End::AtCall(..) => {
                 world.kill(process);
-                node.died(power);
+                node.died(world.power_cuts(node.machine) > cuts);
             }
         }
     }

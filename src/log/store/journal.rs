@@ -34,7 +34,7 @@ use crate::ring::{File, Ring};
 /// No entry is larger, whatever the ring: a larger one delays those who wait for it.
 const MAX_ENTRY_BYTES: u64 = 2 << 20;
 /// The smallest ring: an eighth of it is an entry, which must take a batch below the bypass.
-pub(crate) const MIN_RING_BYTES: u64 = 4 << 20;
+pub(crate) const MIN_RING_BYTES: u64 = 1 << 20;
 /// The largest ring that grows by itself.
 const MAX_AUTO_BYTES: u64 = 1 << 30;
 /// Pre-written at a time.

@@ -33,7 +33,7 @@ public class Producer {
         }
     }
 
-    /** The value of a record, as tests/crash/history.rs makes and checks it. */
+    /** The value of a record, as tests/support/history.rs makes and checks it. */
     static byte[] value(long number, int length) {
         ByteBuffer bytes = ByteBuffer.allocate(8 * ((Math.max(length, 8) + 7) / 8));
         bytes.putLong(number);

@@ -18,7 +18,7 @@ use super::rule::{Rule, broken, rule};
 use super::shared::{DEADLINE, Shared, Tempo};
 use super::strikes::Strikes;
 use super::tally::Tally;
-use super::topic::administer;
+use super::topic::{administer, compare};
 
 /// A start, a stop, or clients that come to rest take no longer than this.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -447,6 +447,7 @@ impl Life {
 async fn look(shared: Rc<Shared>) {
     let mut client = Client::new(&shared.ring, shared.address);
     client.patience = DEADLINE;
+    compare(&shared, &mut client).await;
     let topics = shared.topics.borrow().clone();
     for topic in topics.iter() {
         for index in 0..topic.partitions.len() {

@@ -1,6 +1,6 @@
 //! What clients know of one partition, and what must hold of all that they are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::rule::{Rule, rule};
 
@@ -57,8 +57,8 @@ pub struct Model {
     /// Where a record is.
     places: BTreeMap<Record, i64>,
     high_watermark: i64,
-    /// The next number of each producer: no record at or above it was sent.
-    sent: BTreeMap<u32, u32>,
+    /// What was sent here, acked or not.
+    sent: BTreeSet<Record>,
     /// Power cuts of the broker's machine that this knows of.
     power: u64,
     /// Under the interval policy a power cut may take records off the end.
@@ -78,7 +78,7 @@ impl Model {
             written: BTreeMap::new(),
             places: BTreeMap::new(),
             high_watermark: 0,
-            sent: BTreeMap::new(),
+            sent: BTreeSet::new(),
             power,
             weak,
             unsettled: false,
@@ -117,8 +117,7 @@ impl Model {
     }
 
     pub fn sending(&mut self, record: Record) {
-        let next = self.sent.entry(record.producer).or_default();
-        *next = (*next).max(record.number + 1);
+        self.sent.insert(record);
     }
 
     /// A record was acked. `asked` is how many power cuts there were when it was sent.
@@ -143,7 +142,14 @@ impl Model {
             );
             return;
         }
-        self.written.insert(offset, record);
+        if let Some(was) = self.written.insert(offset, record) {
+            rule!(
+                Rule::Acked,
+                was == record,
+                "{}: {was:?} was acked at offset {offset}, now {record:?} is acked there",
+                self.name
+            );
+        }
     }
 
     fn is_durable(&mut self, offset: i64, record: Record, how: &str) {
@@ -192,10 +198,8 @@ impl Model {
         );
         rule!(
             Rule::Offsets,
-            self.sent
-                .get(&record.producer)
-                .is_some_and(|next| record.number < *next),
-            "{name}: nobody sent {record:?}, which is at {offset}"
+            self.sent.contains(&record),
+            "{name}: nobody sent {record:?} here, it is at {offset}"
         );
         if self.weak && (self.unsettled || asked != self.power) {
             return;

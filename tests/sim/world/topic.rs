@@ -7,11 +7,12 @@ use std::time::Duration;
 use corelane::base::error_code::ErrorCode;
 use corelane::base::ids::Uuid;
 use corelane::ring::sim::Rng;
+use corelane::wire::array::Array;
 use corelane::wire::messages::*;
 
 use super::client::Client;
 use super::model::Model;
-use super::rule::{Rule, broken};
+use super::rule::{Rule, broken, rule};
 use super::shared::{Shared, Tempo, code};
 use super::{consumer, producer};
 
@@ -155,6 +156,38 @@ async fn find(shared: &Shared, client: &mut Client, name: &str) -> Option<Uuid> 
     let answer: MetadataResponse = answer.decode(12);
     let topic = answer.topics.iter().next()?;
     (topic.error_code == 0).then_some(topic.topic_id)
+}
+
+/// The topics that the broker has are those that were made and not deleted.
+pub async fn compare(shared: &Shared, client: &mut Client) {
+    let request = MetadataRequest {
+        topics: Array::Null,
+        ..MetadataRequest::default()
+    };
+    let answer = loop {
+        if let Some(answer) = shared.call(client, 12, &request).await {
+            break answer;
+        }
+        shared.ring.sleep(RETRY).await;
+    };
+    let answer: MetadataResponse = answer.decode(12);
+    let mut found: Vec<(String, Uuid, usize)> = Vec::new();
+    for topic in answer.topics.iter() {
+        let name = topic.name.unwrap_or_default().to_owned();
+        found.push((name, topic.topic_id, topic.partitions.iter().count()));
+    }
+    let known = shared.topics.borrow();
+    let mut expected: Vec<(String, Uuid, usize)> = known
+        .iter()
+        .map(|topic| (topic.name.clone(), topic.id, topic.partitions.len()))
+        .collect();
+    found.sort();
+    expected.sort();
+    rule!(
+        Rule::Topics,
+        found == expected,
+        "there are {found:?}, and {expected:?} were made and not deleted"
+    );
 }
 
 async fn delete(shared: &Shared, client: &mut Client, topic: &Topic) {
