@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::base::ids::{Offset, Uuid};
+use crate::base::limits::PAGE_BYTES;
 use crate::log::format::meta_properties::{self, MetaProperties};
 use crate::log::format::names::{self, Kind};
 use crate::log::format::{epoch_checkpoint, partition_metadata, producer_snapshot};
@@ -19,7 +20,7 @@ use crate::log::journal::scan::RingSource;
 use crate::log::partition::Recovering;
 use crate::log::producers::ProducerStates;
 use crate::log::recovery::identity::{Identity, LOCK_FILE};
-use crate::log::recovery::journals::{evidence, open_ring, read_superblock};
+use crate::log::recovery::journals::{open_ring, read_superblock};
 use crate::log::recovery::overlay::Overlay;
 use crate::log::recovery::replay::Replay;
 use crate::log::recovery::run::{Reading, finish};
@@ -249,12 +250,6 @@ pub async fn apply(
         }
         partitions.insert(judged.key, judged.replaying);
     }
-    for id in &survey.unreadable {
-        let path = dir.join(ring_file(*id));
-        if ring.exists(&path) {
-            ring.rename(&path, &evidence(&path)).map_err(io(&path))?;
-        }
-    }
     let mut journals = Vec::new();
     for found in &survey.journals {
         let opened = open_ring(ring, &dir, found.id, true)
@@ -279,6 +274,7 @@ pub async fn apply(
     let reading = Reading {
         journals,
         damaged: survey.damaged.into_iter().collect(),
+        unreadable: survey.unreadable,
         replay: Replay {
             partitions,
             dropped: survey.dropped,
@@ -419,13 +415,7 @@ async fn keep_rest(
         if source.len() <= from {
             continue;
         }
-        let to = dir.join(aside(Place::new(base, from)));
-        if ring.exists(&to) {
-            continue; // an earlier repair, cut since, has kept it
-        }
-        let mut name = to.clone().into_os_string();
-        name.push(".tmp");
-        let temporary = PathBuf::from(name);
+        let temporary = dir.join(format!("{}.tmp", aside(Place::new(base, from))));
         let options = OpenOptions {
             write: true,
             create: true,
@@ -433,25 +423,92 @@ async fn keep_rest(
             ..OpenOptions::default()
         };
         let file = ring.open(&temporary, options).map_err(io(&temporary))?;
-        let mut buf = vec![0; COPY_BYTES];
-        let mut at = from;
-        loop {
-            let got = source.read(at, &mut buf).map_err(io(&path))?;
-            if got == 0 {
+        copy_readable(&source, &file, from, &path).map_err(io(&temporary))?;
+        file.sync_all().await.map_err(io(&temporary))?;
+        // an earlier repair, cut since, may have kept the same, and one of long ago something else
+        for n in 0.. {
+            let to = dir.join(numbered(&aside(Place::new(base, from)), n));
+            if !ring.exists(&to) {
+                ring.rename(&temporary, &to).map_err(io(&to))?;
+                kept = true;
                 break;
             }
-            file.write_now(&buf[..got], at - from)
-                .map_err(io(&temporary))?;
-            at += got as u64;
+            if is_same(ring, &temporary, &to).map_err(io(&to))? {
+                ring.remove_file(&temporary).map_err(io(&temporary))?;
+                break;
+            }
         }
-        file.sync_all().await.map_err(io(&temporary))?;
-        ring.rename(&temporary, &to).map_err(io(&to))?;
-        kept = true;
     }
     if kept {
         ring.sync_dir(dir).await.map_err(io(dir))?;
     }
     Ok(())
+}
+
+/// `N.log.P.cut`, `N.log.P.1.cut` and so on.
+fn numbered(name: &str, n: u32) -> String {
+    match (n, name.strip_suffix(".cut")) {
+        (0, _) | (_, None) => name.to_owned(),
+        (n, Some(stem)) => format!("{stem}.{n}.cut"),
+    }
+}
+
+fn is_same(ring: &Ring, a: &Path, b: &Path) -> std::io::Result<bool> {
+    let open = |path| ring.open(path, OpenOptions::default());
+    let (a, b) = (open(a)?, open(b)?);
+    if a.len()? != b.len()? {
+        return Ok(false);
+    }
+    let (mut left, mut right) = (vec![0; COPY_BYTES], vec![0; COPY_BYTES]);
+    let mut at = 0;
+    loop {
+        let got = a.read_now(&mut left, at)?;
+        if got == 0 {
+            return Ok(true);
+        }
+        b.read_now(&mut right[..got], at)?;
+        if left[..got] != right[..got] {
+            return Ok(false);
+        }
+        at += got as u64;
+    }
+}
+
+/// Copies a segment from a place on. What the disk cannot read stays a hole of zeros: it is no
+/// reason to lose what stands behind it.
+fn copy_readable(
+    source: &Overlay<'_>,
+    to: &crate::ring::File,
+    from: u64,
+    path: &Path,
+) -> std::io::Result<()> {
+    let mut buf = vec![0; COPY_BYTES];
+    let mut at = from;
+    let len = source.len();
+    while at < len {
+        let wanted = (len - at).min(COPY_BYTES as u64) as usize;
+        let (got, read) = match source.read(at, &mut buf[..wanted]) {
+            Ok(0) => break,
+            Ok(got) => (got, true),
+            Err(_) => {
+                // the page that it is in, and no more
+                let page = (PAGE_BYTES - at as usize % PAGE_BYTES).min(wanted);
+                match source.read(at, &mut buf[..page]) {
+                    Ok(0) => break,
+                    Ok(got) => (got, true),
+                    Err(error) => {
+                        tracing::warn!(path = %path.display(), at, bytes = page, %error, "cannot be read, zeros are kept for it");
+                        (page, false)
+                    }
+                }
+            }
+        };
+        if read {
+            to.write_now(&buf[..got], at - from)?;
+        }
+        at += got as u64;
+    }
+    to.set_len(len - from)
 }
 
 /// Makes a side file anew from the batches.

@@ -324,18 +324,23 @@ impl Recovering {
     /// The facts once everything pending is in its file.
     pub fn finish(mut self) -> PartitionFacts {
         self.facts.drained = self.facts.end_place();
+        let active = *self.facts.active();
+        self.facts.segments.clear();
+        self.facts.segments.push(active);
+        self.unsettled()
+    }
+
+    /// The facts of a partition that is left as it is: its files reach as far as they did.
+    pub fn unsettled(mut self) -> PartitionFacts {
         self.facts.epochs = self.epochs.starts().to_vec();
         self.facts.producers = self
             .producers
             .iter()
             .map(|(id, producer)| (id, producer.clone()))
             .collect();
-        let mut active = *self.facts.active();
         if self.lost_producers {
-            active.last_batch = None; // asks for a recall
+            self.active().last_batch = None; // asks for a recall
         }
-        self.facts.segments.clear();
-        self.facts.segments.push(active);
         self.facts
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Replaying {
     pub generation: u32,
     pub state: Recovering,
     pub damaged: Option<String>,
+    /// An earlier run knew that it is, and wrote nothing of it.
+    pub was_damaged: bool,
     /// The journal that wrote about it in the last run.
     pub journal: Option<usize>,
     /// Bytes that the journal has behind the damage, if they are asked for.
@@ -102,6 +104,7 @@ impl Replay {
                         topic: record.topic,
                         generation: record.generation,
                         state,
+                        was_damaged: record.damaged.is_some(),
                         damaged: record.damaged,
                         journal,
                         loose: Vec::new(),
@@ -168,6 +171,7 @@ impl Replay {
                     generation: item.generation,
                     state: Recovering::new(PartitionFacts::empty(item.base_offset, now_ms)),
                     damaged: None,
+                    was_damaged: false,
                     journal: Some(journal),
                     loose: Vec::new(),
                 },
@@ -259,6 +263,7 @@ impl Replay {
                 generation: 0,
                 state: Recovering::new(facts),
                 damaged: lost.then(|| damaged.to_owned()),
+                was_damaged: lost,
                 journal: None,
                 loose: Vec::new(),
             },
@@ -273,6 +278,13 @@ impl Replay {
         {
             partition.keep_loose(item, data);
         }
+    }
+
+    /// The journals that hold bytes of partitions.
+    pub fn written_to(&self) -> BTreeMap<PartitionKey, usize> {
+        let here = self.partitions.iter().filter(|(_, p)| !p.was_damaged);
+        here.filter_map(|(key, p)| Some((*key, p.journal?)))
+            .collect()
     }
 
     /// Marks partitions whose bytes do not reach from their files to their end.

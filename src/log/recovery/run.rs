@@ -1,5 +1,6 @@
 //! The recovery of one log directory, from its base to a new run.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::error::OpenError;
@@ -59,6 +60,8 @@ pub(crate) struct Reading {
     pub(crate) journals: Vec<Found>,
     /// Of those, the ones whose entries are lost from somewhere on.
     pub(crate) damaged: Vec<usize>,
+    /// Journals of which nothing can be read, and that are given up.
+    pub(crate) unreadable: Vec<Uuid>,
     pub(crate) replay: Replay,
     /// The list of journals must be written anew.
     pub(crate) relist: bool,
@@ -96,6 +99,7 @@ pub(super) async fn recover(
     let mut reading = Reading {
         journals,
         damaged: Vec::new(),
+        unreadable: Vec::new(),
         replay: Replay::default(),
         relist,
         clean,
@@ -171,11 +175,16 @@ pub(crate) async fn finish(
     let dir = &identity.path;
     let Reading {
         journals,
-        damaged,
+        mut damaged,
+        unreadable,
         mut replay,
         relist,
         clean,
     } = reading;
+    let written_to = match clean {
+        true => BTreeMap::new(), // all is in the files
+        false => replay.written_to(),
+    };
     let partitions = settle_all(ring, config, identity, &mut replay, clean, incarnation).await?;
     if !clean {
         ring.sync_fs(dir).map_err(OpenError::io(dir))?;
@@ -185,6 +194,16 @@ pub(crate) async fn finish(
     if ring.exists(&shutdown) {
         ring.remove_file(&shutdown)
             .map_err(OpenError::io(&shutdown))?;
+    }
+    // what a partition has in a journal is in no file as long as it cannot be settled
+    let unsettled = partitions.iter().filter(|found| found.damaged.is_some());
+    damaged.extend(unsettled.filter_map(|found| written_to.get(&found.key)));
+    for id in unreadable {
+        let path = dir.join(ring_file(id));
+        if ring.exists(&path) {
+            ring.rename(&path, &evidence(&path))
+                .map_err(OpenError::io(&path))?;
+        }
     }
     let mut free = Vec::new();
     for (i, journal) in journals.into_iter().enumerate() {
@@ -341,7 +360,12 @@ pub(crate) async fn write_base(
 /// A damaged journal stays for whoever wants to look, under another name. It is taken off the list
 /// after that: in between, a start knows it by that name.
 fn keep_evidence(ring: &Ring, journal: &Found) -> Result<(), OpenError> {
-    ring.rename(&journal.path, &evidence(&journal.path))
+    let to = evidence(&journal.path);
+    tracing::warn!(
+        from = %journal.path.display(), to = %to.display(),
+        "a journal is kept: it holds what partitions that are offline have in no file"
+    );
+    ring.rename(&journal.path, &to)
         .map_err(OpenError::io(&journal.path))
 }
 

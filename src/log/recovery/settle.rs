@@ -42,7 +42,10 @@ pub(super) async fn settle(
         topic: replayed.topic,
         dir,
         generation: replayed.generation,
-        facts: replayed.state.finish(),
+        facts: match damaged {
+            None => replayed.state.finish(),
+            Some(_) => replayed.state.unsettled(),
+        },
         leader_epoch: LeaderEpoch::NONE,
         damaged,
     })

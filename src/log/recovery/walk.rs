@@ -135,5 +135,5 @@ fn walk_segment(
 }
 
 fn follows(header: &BatchHeader, end: &(Place, Offset)) -> bool {
-    header.base_offset >= end.1
+    header.base_offset == end.1
 }

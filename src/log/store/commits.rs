@@ -151,7 +151,8 @@ impl Journal {
         if self.kind == JournalKind::Group {
             state.durable = sealed.sequence;
         }
-        let was_seal = sealed.group.kind == Some(EntryKind::Seal);
+        let was_seal =
+            sealed.group.kind == Some(EntryKind::Seal) && sealed.group.touched.is_empty();
         sealed.group.reset();
         state.spare.push(sealed.group);
         let pressed = state.space.used() * 2 > state.space.capacity();

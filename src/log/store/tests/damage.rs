@@ -416,3 +416,62 @@ fn a_repair_that_is_cut_at_any_step_is_repaired_by_another() {
     }
     panic!("it never ends");
 }
+
+#[test]
+fn a_repair_after_starts_keeps_what_it_would_have_kept_before_them() {
+    // a header, and the bytes of a batch
+    for at in [10 * 4096 + 40, 10 * 4096 + 400] {
+        for starts in 0..3 {
+            let machine = rotten(37, at);
+            for _ in 0..starts {
+                let run = machine.start();
+                assert!(run.store.is_offline(&key(0)), "{at}, {starts} starts");
+                machine.world.kill(run.process);
+            }
+            let process = machine.world.process(machine.id);
+            assert_eq!(repair_in(&machine, process), Some(0), "{at}, {starts}");
+            machine.world.kill(process);
+            let run = machine.start();
+            let values = run.values(0);
+            assert_eq!(values.len(), 7, "{at}, {starts} starts");
+            assert!((0..7u8).all(|n| values[usize::from(n)].1 == [n; 700]));
+        }
+    }
+}
+
+#[test]
+fn a_start_after_a_repair_that_was_cut_serves_nothing_short() {
+    for calls in 0..200 {
+        let machine = Machine::new(38);
+        let run = machine.start();
+        run.create(0);
+        run.produce(0, &[0; 700]);
+        run.stop();
+        machine.world.kill(run.process);
+        let run = machine.start();
+        for n in 1..20u8 {
+            run.produce(0, &[n; 700]);
+        }
+        // all is in the files, and only the table of the journal says so
+        machine.world.run_for(std::time::Duration::from_secs(15));
+        let path = ring_path(&run);
+        machine.world.kill(run.process);
+        for superblock in [100, 4096 + 100] {
+            machine.world.rot(machine.id, &path, superblock, 3);
+        }
+        let process = machine.world.process(machine.id);
+        machine.world.die_at_call(process, calls, false);
+        let ended = repair_in(&machine, process).is_some();
+        machine.world.kill(process);
+        match machine.try_start() {
+            Ok(run) if run.store.partition(&key(0)).is_some() => {
+                assert_eq!(run.values(0).len(), 20, "call {calls}");
+            }
+            _ => assert!(!ended, "repaired, and not served"),
+        }
+        if ended {
+            return;
+        }
+    }
+    panic!("it never ends");
+}
