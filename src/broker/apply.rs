@@ -16,6 +16,13 @@ const MAKE_AGAIN: Duration = Duration::from_secs(1);
 /// the partitions that are gone from it; those whose topic's name is used again go first. An error
 /// says why partitions could not be made; the image is shown all the same, for it is committed.
 pub async fn apply(shard: &Rc<Shard>, image: Arc<Image>) -> Result<(), String> {
+    shard.applying.set(true);
+    let applied = take(shard, image).await;
+    shard.applying.set(false);
+    applied
+}
+
+async fn take(shard: &Rc<Shard>, image: Arc<Image>) -> Result<(), String> {
     let mut failed = None;
     let mut new = Vec::new();
     let old = shard.image();
@@ -75,15 +82,15 @@ fn make_later(shard: &Rc<Shard>) {
     .detach();
 }
 
-/// Makes the partitions of topics that are committed and not there.
-async fn make_missing(shard: &Rc<Shard>) {
+/// This shard's partitions of topics that are committed and not there.
+fn missing(shard: &Shard) -> Vec<NewPartition> {
     let image = shard.image();
-    let mut new = Vec::new();
+    let mut missing = Vec::new();
     for topic in image.topics() {
         for key in topic.keys() {
             let owned = shard.owner(topic, key.partition) == shard.id;
             if owned && shard.partition(&key).is_none() && !shard.log.is_offline(&key) {
-                new.push(NewPartition {
+                missing.push(NewPartition {
                     key,
                     topic: topic.name.clone(),
                     config: topic.config.clone(),
@@ -91,12 +98,22 @@ async fn make_missing(shard: &Rc<Shard>) {
             }
         }
     }
+    missing
+}
+
+/// Makes them.
+async fn make_missing(shard: &Rc<Shard>) {
+    let new = missing(shard);
     let keys: Vec<PartitionKey> = new.iter().map(|new| new.key).collect();
-    match shard.log.create_partitions(new).await {
-        Ok(_) => {
-            tracing::info!(partitions = keys.len(), "made what found no space before");
-            shard.unmade.set(false);
+    // what an image that is being taken says of a name counts more than what the last one said
+    let wanted = |key: &PartitionKey| {
+        !shard.applying.get() && shard.image().topic_by_id(&key.topic).is_some()
+    };
+    match shard.log.create_wanted(new, wanted).await {
+        Ok(made) if !made.is_empty() => {
+            tracing::info!(partitions = made.len(), "made what found no space before");
         }
+        Ok(_) => {}
         Err(error) => tracing::debug!(%error, "still cannot make partitions"),
     }
     // whoever deleted a topic meanwhile did not find them
@@ -108,6 +125,9 @@ async fn make_missing(shard: &Rc<Shard>) {
         {
             tracing::error!(?key, %error, "cannot drop");
         }
+    }
+    if missing(shard).is_empty() && !shard.applying.get() {
+        shard.unmade.set(false);
     }
 }
 

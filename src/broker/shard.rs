@@ -107,6 +107,8 @@ pub struct Shard {
     pub(crate) changed: Event,
     /// Some of its partitions could not be made yet: see [`crate::broker::apply`].
     pub(crate) unmade: Cell<bool>,
+    /// A new image is being taken, and not shown yet.
+    pub(crate) applying: Cell<bool>,
 }
 
 impl Shard {

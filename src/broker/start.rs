@@ -424,11 +424,13 @@ async fn build(
         stopping: Cell::new(false),
         changed: Event::new(),
         unmade: Cell::new(false),
+        applying: Cell::new(false),
         config,
         ring,
     });
     apply::withhold_missing(&shard, &image);
-    apply::apply(&shard, image).await.map_err(StartError::Log)?;
+    // what could not be made was said, and is tried again: the rest is served meanwhile
+    let _ = apply::apply(&shard, image).await;
     shard.ring.spawn(serve::receive(shard.clone())).detach();
     shard.ring.spawn(sweep::run(shard.clone())).detach();
     if shard.id == ShardId(0) {

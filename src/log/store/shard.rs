@@ -286,6 +286,19 @@ impl LogStore {
         &self,
         many: Vec<NewPartition>,
     ) -> Result<Vec<Rc<Partition>>, StoreError> {
+        self.create_wanted(many, |_| true).await
+    }
+
+    /// As [`LogStore::create_partitions`], leaving out those that are not wanted any more when their
+    /// turn comes.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn create_wanted(
+        &self,
+        many: Vec<NewPartition>,
+        wanted: impl Fn(&PartitionKey) -> bool,
+    ) -> Result<Vec<Rc<Partition>>, StoreError> {
         let mut made = Vec::with_capacity(many.len());
         let mut tickets: Vec<Ticket> = Vec::new();
         let mut unnamed: Vec<Rc<Journal>> = Vec::new();
@@ -302,6 +315,9 @@ impl LogStore {
             }
             let directory = self.emptiest()?;
             let journal = self.journal(directory, &new.config).await?;
+            if !wanted(&new.key) {
+                continue;
+            }
             let dir = self.directories[directory]
                 .path()
                 .join(names::partition_dir(&new.topic, new.key.partition));
@@ -392,6 +408,9 @@ impl LogStore {
         home.journal.forget(home.slot);
         home.journal.until_named().await?;
         let (from, topic) = (home.partition.dir(), home.partition.topic());
+        if owner(&self.ring, &from).is_some_and(|owner| owner != key.topic) {
+            return Ok(()); // a topic of the same name has the place by now
+        }
         self.remove_directory(&home.journal, from, topic, key.partition)
     }
 
