@@ -28,9 +28,11 @@ pub enum Complaint {
     Http,
     /// Any other protocol that is known.
     OtherProtocol,
+    /// A file that the disk does not give.
+    Unreadable,
 }
 
-const KINDS: usize = Complaint::OtherProtocol as usize + 1;
+const KINDS: usize = Complaint::Unreadable as usize + 1;
 
 #[derive(Default)]
 struct Kind {

@@ -607,11 +607,14 @@ fn producers(
     Ok(producers)
 }
 
+/// No broker has given away so many ids of producers: a client made a larger one up.
+const PRODUCER_ID_MAX: i64 = 1 << 48;
+
 /// The largest id of an idempotent producer that wrote here; -1 for none.
 pub fn largest_producer_id(survey: &Survey) -> i64 {
     let ids = survey.partitions.iter().flat_map(|judged| {
         let state = &judged.replaying.state;
         state.producer_ids()
     });
-    ids.max().unwrap_or(-1)
+    ids.filter(|id| *id <= PRODUCER_ID_MAX).max().unwrap_or(-1)
 }

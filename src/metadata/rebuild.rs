@@ -11,6 +11,7 @@ use super::record::{Record, TopicRecord};
 use super::snapshot;
 use crate::base::config::BrokerConfig;
 use crate::base::ids::{NodeId, PartitionKey, TopicId};
+use crate::base::limits::PARTITIONS_MAX;
 
 /// Producer ids that may have been handed out since what is left of the metadata was written.
 const PRODUCER_IDS_SKIPPED: i64 = 1_000_000;
@@ -79,7 +80,8 @@ pub fn rebuild(
     let mut lost: BTreeMap<TopicId, (String, i32)> = BTreeMap::new();
     for (key, name) in &beside.partitions {
         let taken = image.topic(name).is_some_and(|topic| topic.id != key.topic);
-        if image.topic_by_id(&key.topic).is_none() && !taken {
+        let possible = (0..PARTITIONS_MAX as i32).contains(&key.partition.0);
+        if image.topic_by_id(&key.topic).is_none() && !taken && possible {
             let (_, count) = lost.entry(key.topic).or_insert((name.clone(), 0));
             *count = (*count).max(key.partition.0 + 1);
         }

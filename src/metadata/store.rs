@@ -33,8 +33,8 @@ pub const SNAPSHOT_NAME: &str = "corelane.metadata.snapshot";
 pub enum StoreError {
     /// The files do not fit together or are damaged.
     #[error(
-        "metadata in {directory}: {error}. `corelane log repair {directory}` shows what can be made \
-         of the rest"
+        "metadata in {directory}: {error}. `corelane log repair` shows what can be made of the rest: \
+         give it all of log.dirs, or topics of the others are taken for unknown ones"
     )]
     Recover {
         /// In which directory.
