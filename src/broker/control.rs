@@ -189,6 +189,20 @@ fn storage_error(error: &StoreError) -> Refusal {
     }
 }
 
+/// Whether an answer is none when the draft is not made durable: what was done, and also that a topic
+/// is there or is not, for a request before it in the batch may have made it so.
+fn hangs_on_draft<T>(result: &Result<T, Refusal>) -> bool {
+    match result {
+        Ok(_) => true,
+        Err(refusal) => matches!(
+            refusal.code,
+            ErrorCode::TopicAlreadyExists
+                | ErrorCode::UnknownTopicId
+                | ErrorCode::UnknownTopicOrPartition
+        ),
+    }
+}
+
 /// Turns what was granted into a refusal; what only was checked stands.
 fn fail(request: &Request, reply: &mut Reply, refusal: &Refusal) {
     match (request, reply) {
@@ -199,16 +213,62 @@ fn fail(request: &Request, reply: &mut Reply, refusal: &Refusal) {
             },
             Reply::CreateTopics(topics),
         ) => {
-            for topic in topics.iter_mut().filter(|t| t.result.is_ok()) {
+            for topic in topics.iter_mut().filter(|t| hangs_on_draft(&t.result)) {
                 topic.result = Err(refusal.clone());
             }
         }
         (_, Reply::DeleteTopics(topics)) => {
-            for topic in topics.iter_mut().filter(|t| t.result.is_ok()) {
+            for topic in topics.iter_mut().filter(|t| hangs_on_draft(&t.result)) {
                 topic.result = Err(refusal.clone());
             }
         }
         (_, Reply::ProducerIds(result)) if result.is_ok() => *result = Err(refusal.clone()),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::controller::Deleted;
+
+    #[test]
+    fn a_deletion_that_was_not_made_durable_is_told_to_all_who_asked_for_it() {
+        let id = Uuid([3; 16]);
+        let refused = |code| {
+            Err(Refusal {
+                code,
+                message: String::new(),
+            })
+        };
+        let deletion = |result| TopicDeletion {
+            asked: TopicRef { name: None, id },
+            result,
+        };
+        let deleted = Deleted {
+            id,
+            name: "t".into(),
+        };
+        // the same request twice in one batch: the second finds the topic gone in the draft
+        let mut reply = Reply::DeleteTopics(vec![
+            deletion(Ok(deleted)),
+            deletion(refused(ErrorCode::UnknownTopicId)),
+            deletion(refused(ErrorCode::InvalidRequest)),
+        ]);
+        let request = Request::DeleteTopics(Vec::new());
+        let why = Refusal {
+            code: ErrorCode::KafkaStorageError,
+            message: "the disk".into(),
+        };
+        fail(&request, &mut reply, &why);
+        let Reply::DeleteTopics(topics) = reply else {
+            panic!("another reply");
+        };
+        let codes: Vec<ErrorCode> = topics
+            .into_iter()
+            .map(|topic| topic.result.expect_err("refused").code)
+            .collect();
+        let storage = ErrorCode::KafkaStorageError;
+        assert_eq!(codes, [storage, storage, ErrorCode::InvalidRequest]);
     }
 }
