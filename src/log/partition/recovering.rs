@@ -332,6 +332,11 @@ impl Recovering {
 
     /// The facts of a partition that is left as it is: its files reach as far as they did.
     pub fn unsettled(mut self) -> PartitionFacts {
+        self.facts.drained = self.facts.drained.min(self.facts.end_place());
+        let drained = self.facts.drained;
+        self.facts
+            .segments
+            .retain(|segment| segment.base >= drained.segment);
         self.facts.epochs = self.epochs.starts().to_vec();
         self.facts.producers = self
             .producers
