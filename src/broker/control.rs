@@ -189,17 +189,19 @@ fn storage_error(error: &StoreError) -> Refusal {
     }
 }
 
-/// Whether an answer is none when the draft is not made durable: what was done, and also that a topic
-/// is there or is not, for a request before it in the batch may have made it so.
-fn hangs_on_draft<T>(result: &Result<T, Refusal>) -> bool {
-    match result {
+/// Takes back what hangs on a draft that was not made durable: what was done, and also that a topic is
+/// there or is not, for a request before it in the batch may have made it so.
+fn take_back<T>(result: &mut Result<T, Refusal>, refusal: &Refusal) {
+    use ErrorCode::{TopicAlreadyExists, UnknownTopicId, UnknownTopicOrPartition};
+    let hangs_on_draft = match result {
         Ok(_) => true,
-        Err(refusal) => matches!(
-            refusal.code,
-            ErrorCode::TopicAlreadyExists
-                | ErrorCode::UnknownTopicId
-                | ErrorCode::UnknownTopicOrPartition
+        Err(found) => matches!(
+            found.code,
+            TopicAlreadyExists | UnknownTopicId | UnknownTopicOrPartition
         ),
+    };
+    if hangs_on_draft {
+        *result = Err(refusal.clone());
     }
 }
 
@@ -213,16 +215,16 @@ fn fail(request: &Request, reply: &mut Reply, refusal: &Refusal) {
             },
             Reply::CreateTopics(topics),
         ) => {
-            for topic in topics.iter_mut().filter(|t| hangs_on_draft(&t.result)) {
-                topic.result = Err(refusal.clone());
+            for topic in topics {
+                take_back(&mut topic.result, refusal);
             }
         }
         (_, Reply::DeleteTopics(topics)) => {
-            for topic in topics.iter_mut().filter(|t| hangs_on_draft(&t.result)) {
-                topic.result = Err(refusal.clone());
+            for topic in topics {
+                take_back(&mut topic.result, refusal);
             }
         }
-        (_, Reply::ProducerIds(result)) if result.is_ok() => *result = Err(refusal.clone()),
+        (_, Reply::ProducerIds(result)) => take_back(result, refusal),
         _ => {}
     }
 }

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::{LeaderEpoch, Offset};
 use crate::base::time::Timestamp;
-use crate::broker::complaints::Complaint;
 use crate::broker::leader;
 use crate::broker::message::{EpochOutcome, EpochQuery, OffsetOutcome, OffsetQuery};
 use crate::broker::shard::Shard;
@@ -73,13 +72,7 @@ pub async fn offset(shard: &Rc<Shard>, query: OffsetQuery) -> OffsetOutcome {
         Ok(None) => OffsetOutcome::nothing(ErrorCode::None),
         Err(ReadError::Gone) => OffsetOutcome::nothing(shard.missing(&query.key, false)),
         Err(error) => {
-            let allowed = shard
-                .complaints
-                .allow(Complaint::Unreadable, shard.ring.now());
-            if let Some(unlogged) = allowed {
-                let partition = partition.dir();
-                tracing::error!(partition = %partition.display(), %error, unlogged, "cannot look up a time");
-            }
+            shard.cannot_read(&partition, &error);
             OffsetOutcome::nothing(ErrorCode::KafkaStorageError)
         }
     }

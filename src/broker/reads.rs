@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use crate::base::error_code::ErrorCode;
 use crate::base::ids::{LeaderEpoch, Offset, PartitionKey, ShardId};
-use crate::broker::complaints::Complaint;
 use crate::broker::leader;
 use crate::broker::session::{SessionTopic, SlotId, Told, Wanted};
 use crate::broker::shard::Shard;
@@ -231,18 +230,7 @@ impl Round {
             Ok(plan) => self.take(plan, found),
             Err(ReadError::OutOfRange { .. }) => Found::failed(ErrorCode::OffsetOutOfRange),
             Err(error) => {
-                // a consumer asks again and again, also for what was just deleted
-                let unlogged = match error {
-                    ReadError::Corrupt { news, .. } => news.then_some(0),
-                    ReadError::Gone => None,
-                    _ => shard
-                        .complaints
-                        .allow(Complaint::Unreadable, shard.ring.now()),
-                };
-                if let Some(unlogged) = unlogged {
-                    let partition = partition.dir();
-                    tracing::error!(partition = %partition.display(), %error, unlogged, "cannot read");
-                }
+                shard.cannot_read(partition, &error);
                 Found::failed(match error {
                     ReadError::Corrupt { .. } => ErrorCode::CorruptMessage,
                     ReadError::Gone => self.missing(shard, &partition.key()),

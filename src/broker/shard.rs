@@ -14,7 +14,7 @@ use crate::broker::acceptor::Acceptors;
 use crate::broker::api::init_producer_id::ProducerIds;
 use crate::broker::auth::Authorizer;
 use crate::broker::calls::{CallId, Calls};
-use crate::broker::complaints::Complaints;
+use crate::broker::complaints::{Complaint, Complaints};
 use crate::broker::connection::Connection;
 use crate::broker::connection::input::SMALL_BYTES;
 use crate::broker::connection::outbox::Answer;
@@ -32,7 +32,7 @@ use crate::broker::serve;
 use crate::broker::session::{Session, SessionCache};
 use crate::broker::stages::Stages;
 use crate::log::LogStore;
-use crate::log::partition::{Observer, Partition};
+use crate::log::partition::{Observer, Partition, ReadError};
 use crate::metadata::Image;
 use crate::metadata::image::Topic;
 use crate::ring::Ring;
@@ -120,6 +120,21 @@ impl Shard {
     /// Shows a newer image to all requests that begin from now on.
     pub(crate) fn show(&self, image: Arc<Image>) {
         self.image.replace(image);
+    }
+
+    /// Says that a partition's files cannot be read, unless that was said: who asks asks again.
+    pub(crate) fn cannot_read(&self, partition: &Partition, error: &ReadError) {
+        let unlogged = match error {
+            ReadError::Corrupt { news, .. } => news.then_some(0),
+            ReadError::Gone => None, // it was just deleted
+            _ => self
+                .complaints
+                .allow(Complaint::Unreadable, self.ring.now()),
+        };
+        if let Some(unlogged) = unlogged {
+            let partition = partition.dir();
+            tracing::error!(partition = %partition.display(), %error, unlogged, "cannot read");
+        }
     }
 
     /// Why this shard does not have a partition that it was asked for.

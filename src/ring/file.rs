@@ -69,7 +69,7 @@ impl Ring {
 
     /// Removes a directory with all in it.
     pub fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.driver().remove_dir_all(path)
+        self.with_room(|| self.driver().remove_dir_all(path))
     }
 
     /// Whether something has this name.
@@ -93,7 +93,7 @@ impl Ring {
 
     /// Flushes the whole file system that holds `path`; blocks the shard. At start and stop only.
     pub fn sync_fs(&self, path: &Path) -> io::Result<()> {
-        self.driver().sync_fs(path)
+        self.with_room(|| self.driver().sync_fs(path))
     }
 
     /// The id of this boot of the machine.

@@ -177,16 +177,6 @@ fn a_disk_that_cannot_write_takes_its_directory_offline() -> Result<()> {
     goes_offline(&setup, broker, client, &second)
 }
 
-fn a_directory_that_is_removed_goes_offline() -> Result<()> {
-    let home = tempfile::Builder::new()
-        .prefix("corelane-test-")
-        .tempdir()?;
-    let second = home.path().join("second");
-    let (setup, broker, client) = on_two(&second)?;
-    fs::remove_dir_all(&second)?;
-    goes_offline(&setup, broker, client, &second)
-}
-
 fn a_mount_that_is_taken_away_goes_offline() -> Result<()> {
     let disk = Mount::ext4(128 << 20)?;
     let second = disk.path().join("second");
@@ -385,11 +375,6 @@ fn main() -> ExitCode {
             "a_wall_clock_that_jumps_rolls_nothing_and_stops_no_timer",
             (!Path::new(FAKETIME).exists()).then_some("faketime is not installed"),
             a_wall_clock_that_jumps_rolls_nothing_and_stops_no_timer,
-        ),
-        trial(
-            "a_directory_that_is_removed_goes_offline",
-            None,
-            a_directory_that_is_removed_goes_offline,
         ),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -42,8 +42,6 @@ pub(crate) struct Cut {
     pub(crate) to: Place,
     /// One after the last offset that stays.
     pub(crate) end: Offset,
-    /// One after the last offset that was there, where that is known.
-    pub(crate) was: Option<Offset>,
 }
 
 /// What is wrong with a partition.
@@ -137,10 +135,10 @@ impl Verdict {
         }
     }
 
-    fn cut_at(&mut self, to: Place, end: Offset, was: Option<Offset>) {
+    fn cut_at(&mut self, to: Place, end: Offset) {
         let earlier = self.cut.is_some_and(|cut| cut.to <= to);
         if !earlier {
-            self.cut = Some(Cut { to, end, was });
+            self.cut = Some(Cut { to, end });
         }
     }
 }
@@ -155,7 +153,7 @@ fn missing_directory(expected: &Expected<'_>, verdict: &mut Verdict) {
     }
     let start = state.log_start();
     let last = Offset(state.end().0 - 1);
-    verdict.cut_at(Place::new(start, 0), start, Some(state.end()));
+    verdict.cut_at(Place::new(start, 0), start);
     verdict.findings.push(
         Finding::damage(expected.dir, "the partition's directory is missing")
             .of(expected.name)
@@ -274,7 +272,7 @@ fn segments(expected: &Expected<'_>, entries: &[DirEntry], verdict: &mut Verdict
         .or(known.first().map(|s| s.base));
     if let Some(first) = first.filter(|first| *first > state.log_start()) {
         let (start, last) = (state.log_start(), Offset(first.0 - 1));
-        verdict.cut_at(Place::new(start, 0), start, Some(state.end()));
+        verdict.cut_at(Place::new(start, 0), start);
         verdict.findings.push(
             Finding::damage(expected.dir, "the first segments are missing")
                 .offsets(start, Some(last)),
@@ -310,7 +308,7 @@ fn check_segment(
         Ok(source) => source,
         Err(error) => {
             verdict.findings.push(Finding::damage(&path, error));
-            verdict.cut_at(Place::new(segment.base, 0), segment.base, segment.end);
+            verdict.cut_at(Place::new(segment.base, 0), segment.base);
             return;
         }
     };
@@ -318,7 +316,7 @@ fn check_segment(
     let len = segment.len.unwrap_or(there);
     let last = |end: Offset| Offset(end.0 - 1);
     if source.file_len().is_none() && segment.in_file > 0 {
-        verdict.cut_at(Place::new(segment.base, 0), segment.base, segment.end);
+        verdict.cut_at(Place::new(segment.base, 0), segment.base);
         verdict.findings.push(
             Finding::damage(&path, "the segment is missing")
                 .offsets(segment.base, segment.end.map(last))
@@ -337,7 +335,7 @@ fn check_segment(
     walked.walk(&source, expected, epochs, &mut sides);
     read(there);
     if let Some((position, end)) = walked.cut {
-        verdict.cut_at(Place::new(segment.base, position), end, segment.end);
+        verdict.cut_at(Place::new(segment.base, position), end);
     }
     let whole = walked.cut.is_none();
     for mut finding in walked.findings {
@@ -351,7 +349,7 @@ fn check_segment(
                 .at(len)
                 .todo("Put the file back as it was, or let `corelane log repair --apply` cut it"),
         );
-        verdict.cut_at(Place::new(segment.base, len), walked.expected, segment.end);
+        verdict.cut_at(Place::new(segment.base, len), walked.expected);
     }
     if whole
         && let Some(wanted) = segment.last_batch
@@ -366,7 +364,7 @@ fn check_segment(
         verdict.findings.push(finding.todo(
             "Put the file back as it was; `corelane log repair --apply` keeps what is there now",
         ));
-        verdict.cut_at(Place::new(segment.base, len), walked.expected, segment.end);
+        verdict.cut_at(Place::new(segment.base, len), walked.expected);
     }
     verdict.side(sides.finish(whole));
 }

@@ -5,18 +5,18 @@
 //! read stay beside what takes their place, under other names. Until the new base is in place
 //! everything can be done again, so a repair that is cut short is repaired by another one.
 
+mod keep;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::base::ids::{Offset, Uuid};
-use crate::base::limits::PAGE_BYTES;
 use crate::log::format::meta_properties::{self, MetaProperties};
 use crate::log::format::names::{self, Kind};
 use crate::log::format::{epoch_checkpoint, partition_metadata, producer_snapshot};
 use crate::log::journal::properties::{DirectoryProperties, META_ASIDE, ring_file};
-use crate::log::journal::scan::RingSource;
 use crate::log::partition::Recovering;
 use crate::log::producers::ProducerStates;
 use crate::log::recovery::identity::{Identity, LOCK_FILE};
@@ -33,8 +33,6 @@ use crate::log::verify::survey::Judged;
 use crate::ring::Ring;
 use crate::ring::driver::OpenOptions;
 
-/// Bytes copied at a time.
-const COPY_BYTES: usize = 1 << 20;
 /// Kafka's default distance of index entries: what the topic says is not known here.
 const INDEX_INTERVAL_BYTES: u32 = 4096;
 
@@ -192,7 +190,7 @@ fn partition_steps(dir: &Path, name: &str, judged: &Judged, steps: &mut Vec<Step
         let what = format!(
             "cuts the log at byte {}, keeps the bytes in {}",
             cut.to.position,
-            aside(cut.to)
+            keep::file_name(cut.to, 0)
         );
         let end = judged.replaying.state.end();
         let last = (end > cut.end).then(|| Offset(end.0 - 1));
@@ -207,11 +205,6 @@ fn partition_steps(dir: &Path, name: &str, judged: &Judged, steps: &mut Vec<Step
         let path = path.join(epoch_checkpoint::FILE_NAME);
         steps.push(of(path, "makes it anew"));
     }
-}
-
-/// The name of a file that holds what was cut off a segment from a byte on.
-fn aside(to: Place) -> String {
-    format!("{:020}.log.{}.cut", to.segment.0, to.position)
 }
 
 /// Does what [`plan`] says. The directory then comes up at the next start, as after a crash.
@@ -367,7 +360,7 @@ async fn mend(ring: &Ring, dir: &Path, judged: &mut Judged) -> Result<(), Repair
     }
     let shortens = judged.verdict.cut.is_some() || judged.salvaged.is_some();
     if shortens && ring.exists(dir) {
-        keep_rest(ring, dir, state, end).await?;
+        keep::keep_rest(ring, dir, state, end).await?;
     }
     if let Some(cut) = judged.verdict.cut {
         state.truncate(cut.to, cut.end);
@@ -385,130 +378,6 @@ async fn mend(ring: &Ring, dir: &Path, judged: &mut Judged) -> Result<(), Repair
         ring.write_atomic(&path, &bytes).await.map_err(io(&path))?;
     }
     Ok(())
-}
-
-/// Copies what lies behind `end` into files that nothing takes for segments.
-async fn keep_rest(
-    ring: &Ring,
-    dir: &Path,
-    state: &Recovering,
-    end: Place,
-) -> Result<(), RepairError> {
-    let mut bases: Vec<Offset> = ring
-        .read_dir(dir)
-        .map_err(io(dir))?
-        .iter()
-        .filter_map(|entry| match names::parse_file(&entry.name) {
-            Some((base, Kind::Log)) => Some(base),
-            _ => None,
-        })
-        .chain(state.pending().map(|(at, _)| at.segment))
-        .filter(|base| *base >= end.segment)
-        .collect();
-    bases.sort();
-    bases.dedup();
-    let mut kept = false;
-    for base in bases {
-        let path = names::file(dir, base, Kind::Log);
-        let source = Overlay::open(ring, dir, base, state.pending()).map_err(io(&path))?;
-        let from = if base == end.segment { end.position } else { 0 };
-        if source.len() <= from {
-            continue;
-        }
-        let temporary = dir.join(format!("{}.tmp", aside(Place::new(base, from))));
-        let options = OpenOptions {
-            write: true,
-            create: true,
-            truncate: true,
-            ..OpenOptions::default()
-        };
-        let file = ring.open(&temporary, options).map_err(io(&temporary))?;
-        copy_readable(&source, &file, from, &path).map_err(io(&temporary))?;
-        file.sync_all().await.map_err(io(&temporary))?;
-        // an earlier repair, cut since, may have kept the same, and one of long ago something else
-        for n in 0.. {
-            let to = dir.join(numbered(&aside(Place::new(base, from)), n));
-            if !ring.exists(&to) {
-                ring.rename(&temporary, &to).map_err(io(&to))?;
-                kept = true;
-                break;
-            }
-            if is_same(ring, &temporary, &to).map_err(io(&to))? {
-                ring.remove_file(&temporary).map_err(io(&temporary))?;
-                break;
-            }
-        }
-    }
-    if kept {
-        ring.sync_dir(dir).await.map_err(io(dir))?;
-    }
-    Ok(())
-}
-
-/// `N.log.P.cut`, `N.log.P.1.cut` and so on.
-fn numbered(name: &str, n: u32) -> String {
-    match (n, name.strip_suffix(".cut")) {
-        (0, _) | (_, None) => name.to_owned(),
-        (n, Some(stem)) => format!("{stem}.{n}.cut"),
-    }
-}
-
-fn is_same(ring: &Ring, a: &Path, b: &Path) -> std::io::Result<bool> {
-    let open = |path| ring.open(path, OpenOptions::default());
-    let (a, b) = (open(a)?, open(b)?);
-    if a.len()? != b.len()? {
-        return Ok(false);
-    }
-    let (mut left, mut right) = (vec![0; COPY_BYTES], vec![0; COPY_BYTES]);
-    let mut at = 0;
-    loop {
-        let got = a.read_now(&mut left, at)?;
-        if got == 0 {
-            return Ok(true);
-        }
-        b.read_now(&mut right[..got], at)?;
-        if left[..got] != right[..got] {
-            return Ok(false);
-        }
-        at += got as u64;
-    }
-}
-
-/// Copies a segment from a place on. What the disk cannot read stays a hole of zeros: it is no
-/// reason to lose what stands behind it.
-fn copy_readable(
-    source: &Overlay<'_>,
-    to: &crate::ring::File,
-    from: u64,
-    path: &Path,
-) -> std::io::Result<()> {
-    let mut buf = vec![0; COPY_BYTES];
-    let mut at = from;
-    let len = source.len();
-    while at < len {
-        let wanted = (len - at).min(COPY_BYTES as u64) as usize;
-        let (got, read) = match source.read(at, &mut buf[..wanted]) {
-            Ok(0) => break,
-            Ok(got) => (got, true),
-            Err(_) => {
-                // the page that it is in, and no more
-                let page = (PAGE_BYTES - at as usize % PAGE_BYTES).min(wanted);
-                match source.read(at, &mut buf[..page]) {
-                    Ok(0) => break,
-                    Ok(got) => (got, true),
-                    Err(error) => {
-                        tracing::warn!(path = %path.display(), at, bytes = page, %error, "cannot be read, zeros are kept for it");
-                        (page, false)
-                    }
-                }
-            }
-        };
-        if read {
-            to.write_now(&buf[..got], at - from)?;
-        }
-        at += got as u64;
-    }
-    to.set_len(len - from)
 }
 
 /// Makes a side file anew from the batches.
