@@ -1,12 +1,15 @@
 //! Starts what is measured: the built broker, or a floor program.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::machine;
+
+#[path = "../../tests/support/ports.rs"]
+mod ports;
 
 /// A running server; killed when dropped.
 pub struct Server {
@@ -52,8 +55,8 @@ impl BrokerSetup {
 
 /// A port that is free now.
 pub fn free_port() -> SocketAddr {
-    let probe = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    probe.local_addr().expect("bound")
+    let port = ports::free(1).expect("loopback has a free port");
+    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 impl Server {

@@ -22,7 +22,8 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use machine::View;
 use stage::{KINDS, Kind, Stage};
-use support::broker::{free_ports, is_kafka};
+use support::broker::is_kafka;
+use support::ports;
 
 /// One configuration and the cases on it, in the order in which they run.
 struct Suite {
@@ -238,7 +239,8 @@ fn main() -> ExitCode {
         suites.push(variant("one_core", &[("corelane.cores", "1")], one));
         let off = [("corelane.cores", "2"), ("corelane.lanes", "off")];
         suites.push(variant("lanes_off", &off, one));
-        let range = free_ports(2).expect("two ports in a row are free");
+        let first = ports::free(2).expect("two ports in a row");
+        let range = format!("{first}-{}", first + 1);
         let ports = [
             ("corelane.cores", "2"),
             ("corelane.lanes", "ports"),

@@ -1,7 +1,7 @@
 //! The broker under test: how it is prepared, started and stopped, whichever it is.
 
 use std::env;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::Ordering;
@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use crate::ground;
 use crate::support::broker::Broker;
 use crate::support::kafka;
+use crate::support::ports;
 use crate::support::process::run_ok;
 use corelane::ring::sim::Rng;
 
@@ -169,16 +170,11 @@ fn shell(script: &str) -> Command {
 impl Place {
     /// A broker with its data under `volume` and all else under `home`.
     pub fn new(volume: &Path, home: &Path) -> Result<Place> {
-        // both are held until both are known
-        let ports = [
-            TcpListener::bind("127.0.0.1:0")?,
-            TcpListener::bind("127.0.0.1:0")?,
-        ];
         Ok(Place {
             dir: volume.join("data"),
             home: home.to_owned(),
-            port: ports[0].local_addr()?.port(),
-            spare: ports[1].local_addr()?.port(),
+            port: ports::free(1)?,
+            spare: ports::free(1)?,
         })
     }
 

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::kafka;
+use super::ports;
 use super::process::{Guard, reap};
 use super::wait;
 
@@ -30,23 +31,6 @@ const BROKER_VARIABLE: &str = "CORELANE_TEST_BROKER";
 /// Whether the suites run against Apache Kafka.
 pub fn is_kafka() -> bool {
     std::env::var(BROKER_VARIABLE).is_ok_and(|v| v == "kafka")
-}
-
-/// A range `first-last` of ports that nobody listens on.
-pub fn free_ports(count: u16) -> Result<String> {
-    for _ in 0..100 {
-        let first = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let Some(last) = first.checked_add(count - 1) else {
-            continue;
-        };
-        let bound: Vec<_> = (first..=last)
-            .map(|port| TcpListener::bind(("127.0.0.1", port)))
-            .collect();
-        if bound.iter().all(|listener| listener.is_ok()) {
-            return Ok(format!("{first}-{last}"));
-        }
-    }
-    bail!("no {count} ports in a row are free")
 }
 
 /// How a broker is started: its configuration and where it keeps its data.
@@ -69,7 +53,6 @@ pub struct Broker {
 impl Setup {
     /// A broker on a free port with an empty data directory.
     pub fn new(overrides: &[(&str, &str)]) -> Result<Setup> {
-        let free = TcpListener::bind("127.0.0.1:0")?;
         let overrides = overrides
             .iter()
             .map(|(key, value)| (key.to_string(), value.to_string()))
@@ -80,7 +63,7 @@ impl Setup {
         home.disable_cleanup(std::env::var_os(KEEP_VARIABLE).is_some());
         Ok(Setup {
             home,
-            address: free.local_addr()?,
+            address: SocketAddr::from(([127, 0, 0, 1], ports::free(1)?)),
             overrides,
             open_files: None,
             env: Vec::new(),

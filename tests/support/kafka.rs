@@ -2,13 +2,14 @@
 //! the place of ours.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::ports;
 use super::process::{Output, run, run_ok};
 
 /// The longest run of one tool.
@@ -73,7 +74,7 @@ pub fn properties(address: &str, controller: &str, data: &str) -> String {
 pub fn server(home: &Path, address: SocketAddr) -> Result<Command> {
     let file = home.join("server.properties");
     if !file.exists() {
-        let controller = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let controller = format!("127.0.0.1:{}", ports::free(1)?);
         let data = home.join("data").display().to_string();
         fs::write(&file, properties(&address.to_string(), &controller, &data))?;
         let file = file.to_str().context("a temporary path is UTF-8")?;

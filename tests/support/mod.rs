@@ -5,6 +5,7 @@ pub mod broker;
 pub mod history;
 pub mod kafka;
 pub mod load;
+pub mod ports;
 pub mod process;
 pub mod sequence;
 pub mod wait;
