@@ -6,10 +6,10 @@
 //! parts of others), and mostly their checksums made right again, so that what stands behind the
 //! check is reached. An input with a new outcome is broken further.
 //!
-//! `CORELANE_FUZZ_SECONDS=600 cargo test --release --test fuzz` hunts ten minutes a target (one
-//! second otherwise), `-- NAME` on one target; `CORELANE_FUZZ_SEED` goes another way. Overflows
-//! count too with `CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true`, as in a debug build. An input that
-//! breaks a target is saved and named; one that did once lies in `tests/fixtures/fuzz/TARGET`.
+//! `CORELANE_FUZZ_SECONDS=600 cargo test --profile sim --test fuzz` hunts ten minutes a target (one
+//! second otherwise) on optimized code that keeps its assertions, `-- NAME` on one target;
+//! `CORELANE_FUZZ_SEED` goes another way. An input that breaks a target is saved and named; one
+//! that did once lies in `tests/fixtures/fuzz/TARGET`.
 
 mod batches;
 mod directory;

@@ -94,6 +94,11 @@ impl Subject {
                 vec!["corelane.cores=1", "corelane.cores=2"],
                 // segments that end while the load runs, and such that do not
                 vec!["log.segment.bytes=1048576", "log.segment.bytes=1073741824"],
+                // a ring that the load laps again and again, and one that it does not
+                vec![
+                    "corelane.journal.size=1048576",
+                    "corelane.journal.size=auto",
+                ],
             ],
             stop: Signal::SIGTERM,
             strict: true,

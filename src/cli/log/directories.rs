@@ -50,12 +50,12 @@ impl Looked {
 }
 
 /// Looks through directories whose broker is stopped.
-pub fn look(ring: &Ring, dirs: &[PathBuf]) -> anyhow::Result<Looked> {
+pub async fn look(ring: &Ring, dirs: &[PathBuf]) -> anyhow::Result<Looked> {
     let total = dirs.iter().map(|dir| total_bytes(ring, dir)).sum();
     let mut progress = Progress::new(Some(total), BAR);
     let mut surveys = Vec::new();
     for dir in dirs {
-        let looked = survey(ring, dir, &mut |bytes| progress.add(bytes));
+        let looked = survey(ring, dir, &mut |bytes| progress.add(bytes)).await;
         surveys.push(looked.map_err(|error| Usage(error.to_string()))?);
     }
     progress.end();

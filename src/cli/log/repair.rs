@@ -27,7 +27,7 @@ pub fn run(
     output: &Output,
 ) -> anyhow::Result<()> {
     on_ring(async |ring| {
-        let looked = look(&ring, dirs)?;
+        let looked = look(&ring, dirs).await?;
         check_names(&looked.surveys, &partitions)?;
         let damage = looked.damage();
         let mut count = 0;

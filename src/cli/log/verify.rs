@@ -11,7 +11,7 @@ use crate::log::verify::Finding;
 
 pub fn run(dirs: &[PathBuf], output: &Output) -> anyhow::Result<()> {
     on_ring(async |ring| {
-        let looked = look(&ring, dirs)?;
+        let looked = look(&ring, dirs).await?;
         for finding in looked.findings() {
             output.item(finding, || object(finding))?;
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::finding::{Finding, Severity};
 use super::partition::{self, Expected, Verdict};
@@ -30,6 +31,8 @@ use crate::ring::{File, Ring};
 
 /// What to do about what a start takes offline.
 const REPAIR: &str = "`corelane log repair` shows what can be brought back";
+/// How long writes of a broker that was killed are waited for: they end with the disk's answer.
+const KILLED_WRITES: Duration = Duration::from_secs(10);
 /// What to do about damage of what is not ours.
 const KAFKAS: &str = "Kafka wrote it and has to mend it: a log comes back from a replica, and an \
                       index that is deleted is made anew at its next start";
@@ -132,7 +135,11 @@ pub fn total_bytes(ring: &Ring, dir: &Path) -> u64 {
 ///
 /// # Errors
 /// Where nothing can be said: a broker works there, or it is no log directory.
-pub fn survey(ring: &Ring, dir: &Path, read: &mut dyn FnMut(u64)) -> Result<Survey, SurveyError> {
+pub async fn survey(
+    ring: &Ring,
+    dir: &Path,
+    read: &mut dyn FnMut(u64),
+) -> Result<Survey, SurveyError> {
     let io = |source| SurveyError::Io {
         path: dir.to_owned(),
         source,
@@ -157,7 +164,7 @@ pub fn survey(ring: &Ring, dir: &Path, read: &mut dyn FnMut(u64)) -> Result<Surv
         bad_checkpoints: Vec::new(),
         lock,
     };
-    let ours = survey.identity(ring, &entries);
+    let ours = survey.identity(ring, &entries).await?;
     let partitions = entries
         .iter()
         .any(|entry| entry.is_dir && names::parse_partition_dir(&entry.name).is_some());
@@ -213,8 +220,8 @@ impl Survey {
         self.findings.push(Finding::fault(fault).todo(REPAIR));
     }
 
-    /// Reads whose it is; false if Kafka wrote it.
-    fn identity(&mut self, ring: &Ring, entries: &[DirEntry]) -> bool {
+    /// Reads whose it is and opens the journals; false if Kafka wrote it.
+    async fn identity(&mut self, ring: &Ring, entries: &[DirEntry]) -> Result<bool, SurveyError> {
         let ids = read_ids(ring, &self.dir);
         match ids.meta {
             Ok(meta) => self.meta = meta,
@@ -267,6 +274,15 @@ impl Survey {
                 .and_then(|file| read_superblock(&self.dir, id, file));
             match found {
                 Ok(found) => {
+                    // writes of a broker that was killed may be on their way yet
+                    match ring.timeout(KILLED_WRITES, found.file.0.lock()).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(source)) => {
+                            let path = found.path.clone();
+                            return Err(SurveyError::Io { path, source });
+                        }
+                        Err(_) => return Err(SurveyError::Locked(self.dir.clone())),
+                    }
                     self.superblocks(&found);
                     self.journals.push(found);
                 }
@@ -276,7 +292,7 @@ impl Survey {
                 }
             }
         }
-        ours
+        Ok(ours)
     }
 
     /// One whole superblock is enough: it is said that the other one is not.

@@ -1,10 +1,11 @@
 use std::path::Path;
+use std::time::Duration;
 
 use super::harness::*;
 use crate::base::ids::{Offset, ShardId};
 use crate::log::recovery::OpenError;
 use crate::log::repair::{RepairOptions, apply};
-use crate::log::verify::{Finding, Severity, survey};
+use crate::log::verify::{Finding, Severity, SurveyError, survey};
 use crate::ring::sim::SimOptions;
 
 /// The only journal's ring file.
@@ -369,15 +370,59 @@ fn repair_in(machine: &Machine, process: crate::ring::sim::ProcessId) -> Option<
         let ring = ring.clone();
         async move {
             let dir = Path::new("/data");
-            let look = || survey(&ring, dir, &mut |_| ()).expect("nobody works there");
-            let found = look();
+            let look = async || {
+                let looked = survey(&ring, dir, &mut |_| ()).await;
+                looked.expect("nobody works there")
+            };
+            let found = look().await;
             let repaired = apply(&ring, found, &RepairOptions::default()).await;
             repaired.expect("a disk that works");
             let damage = |f: &&Finding| f.severity == Severity::Damage;
-            look().findings.iter().filter(damage).count()
+            look().await.findings.iter().filter(damage).count()
         }
     };
     run(&machine.world, process, &ring, task)
+}
+
+#[test]
+fn a_look_waits_for_writes_of_a_killed_broker_and_refuses_at_a_broker_that_works() {
+    let machine = Machine::new(43);
+    let broker = machine.start();
+    broker.create(0);
+    let path = ring_path(&broker);
+    let look = || {
+        let process = machine.world.process(machine.id);
+        let ring = machine.world.shard(process, ShardId(0));
+        let task = {
+            let ring = ring.clone();
+            async move {
+                let began = ring.now();
+                let looked = survey(&ring, Path::new("/data"), &mut |_| ()).await;
+                (looked.map(|_| ()), ring.now() - began)
+            }
+        };
+        let looked = run(&machine.world, process, &ring, task).expect("nobody kills it");
+        machine.world.kill(process);
+        looked
+    };
+    let (refused, waited) = look();
+    assert!(matches!(refused, Err(SurveyError::Locked(_))));
+    assert!(
+        waited < Duration::from_secs(1),
+        "the broker is there for long"
+    );
+    machine.world.kill(broker.process);
+    let holder = machine.world.process(machine.id);
+    let ring = machine.world.shard(holder, ShardId(0));
+    let journal = ring.open(&path, Default::default()).expect("a journal");
+    // as the kernel holds it while writes of the killed process are on their way
+    journal.try_lock().expect("its broker is gone");
+    let (refused, waited) = look();
+    assert!(matches!(refused, Err(SurveyError::Locked(_))));
+    assert!(waited >= Duration::from_secs(5), "they may end yet");
+    machine.world.kill(holder);
+    let (looked, _) = look();
+    looked.expect("all has ended");
 }
 
 #[test]
