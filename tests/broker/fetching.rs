@@ -7,7 +7,7 @@ use corelane::base::time::Timestamp;
 use corelane::wire::messages::*;
 
 use crate::client::{
-    Client, Fetching, batch_at, data, fetched, offsets, outcomes, part, produce, put,
+    Client, Fetching, batch, batch_at, data, fetched, offsets, outcomes, part, produce, put,
 };
 use crate::started;
 
@@ -272,6 +272,36 @@ fn the_bytes_of_all_cores_together_end_a_wait() {
     let (_, _, found) = fetched(&reader.next().unwrap(), 11);
     let records: usize = found.iter().map(|f| f.values.len()).sum();
     assert!(records * 1100 >= 20_000, "{records} records");
+}
+
+#[test]
+fn an_answer_may_have_more_parts_than_the_kernel_sends_at_once() {
+    let (_setup, broker) = started(&[("corelane.cores", "1")]);
+    let mut client = Client::connect(&broker.address());
+    client.create("t", 700, &[]);
+    let value = "x".repeat(1500);
+    let records = batch(&[&value]);
+    let parts: Vec<_> = (0..700).map(|n| part(n, &records)).collect();
+    let answer = client.ask(9, &produce(&[data("t", &parts)], -1));
+    assert!(
+        outcomes(&answer, 9)
+            .iter()
+            .all(|outcome| *outcome == (0, 0))
+    );
+    let from: Vec<_> = (0..700).map(|n| (n, 0)).collect();
+    let mut fetch = Fetching::new("t", &from);
+    fetch.max_bytes = 8 << 20;
+    let answer = fetch.with(|f| client.ask(11, f));
+    let (_, _, found) = fetched(&answer, 11);
+    assert_eq!(found.len(), 700);
+    for partition in found {
+        assert_eq!(
+            partition.values,
+            [value.as_str()],
+            "{}",
+            partition.partition
+        );
+    }
 }
 
 #[test]

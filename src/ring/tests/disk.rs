@@ -21,6 +21,20 @@ async fn pages(ring: &Ring, bytes: &[u8]) -> crate::ring::buf::Buf {
 }
 
 #[test]
+fn a_chain_of_more_parts_than_the_kernel_takes_at_once_is_written_whole() {
+    on_ring(|ring| async move {
+        let (_directory, path) = directory();
+        let file = ring.open(&path, NEW).unwrap();
+        let parts: Vec<Vec<u8>> = (0..3000).map(|n| pattern(1 + n % 7)).collect();
+        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        file.write_at(chain(&parts), 10).await.unwrap();
+        let mut back = vec![0; parts.concat().len()];
+        assert_eq!(file.read_now(&mut back, 10).unwrap(), back.len());
+        assert!(back == parts.concat());
+    });
+}
+
+#[test]
 fn direct_pages_come_back_and_buffered_reads_see_them() {
     on_ring(|ring| async move {
         let (_directory, path) = directory();

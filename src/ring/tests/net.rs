@@ -58,6 +58,18 @@ fn what_is_sent_arrives_and_a_half_closed_connection_still_answers() {
 }
 
 #[test]
+fn a_chain_of_more_parts_than_the_kernel_takes_at_once_arrives_whole() {
+    on_ring(|ring| async move {
+        let (client, server) = pair(&ring).await;
+        let parts: Vec<Vec<u8>> = (0..3000).map(|n| pattern(1 + n % 7)).collect();
+        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        client.send(chain(&parts)).await.unwrap();
+        client.shutdown(false).unwrap();
+        assert!(drain(&ring, &server).await == parts.concat());
+    });
+}
+
+#[test]
 fn what_the_other_end_took_is_counted() {
     on_ring(|ring| async move {
         let (client, server) = pair(&ring).await;

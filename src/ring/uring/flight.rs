@@ -22,6 +22,9 @@ pub(super) enum Aux {
     Splice(Box<Splice>),
 }
 
+/// The kernel refuses a longer list (IOV_MAX of `limits.h`).
+const RANGES_MAX: usize = 1024;
+
 /// A list of memory ranges, as the kernel takes it, and the message header around it.
 pub(super) struct Vectors {
     list: Vec<libc::iovec>,
@@ -37,7 +40,8 @@ impl Vectors {
         })
     }
 
-    /// Names what is left of a chain after `skip` bytes.
+    /// Names what is left of a chain after `skip` bytes, or as much of it as goes at once: whoever
+    /// asked goes on after a short write.
     pub(super) fn fill(&mut self, chain: &Chain, mut skip: usize) {
         self.list.clear();
         for buf in chain {
@@ -51,6 +55,9 @@ impl Vectors {
                 iov_base: rest.as_ptr().cast_mut().cast(),
                 iov_len: rest.len(),
             });
+            if self.list.len() == RANGES_MAX {
+                break;
+            }
         }
     }
 
