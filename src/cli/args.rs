@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::bench::args::BenchAction;
 use crate::wire::compress::Codec;
 
 /// A streaming broker for Linux that speaks the Apache Kafka protocol.
@@ -57,6 +58,11 @@ pub enum Command {
     Produce(Produce),
     /// Write the records of a topic to standard output
     Consume(Consume),
+    /// Put a load on a broker and measure it: Corelane, Kafka, or any that speaks the protocol
+    Bench {
+        #[command(subcommand)]
+        action: BenchAction,
+    },
     /// Look into the files of a log
     Log {
         #[command(subcommand)]
@@ -101,7 +107,7 @@ pub struct Serve {
 }
 
 /// Which broker to talk to.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Broker {
     /// Addresses to begin with, separated by commas
     #[arg(
@@ -119,7 +125,7 @@ pub struct Broker {
     pub timeout: Duration,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(s) if s > 0.0 && s <= 86_400.0 => Ok(Duration::from_secs_f64(s)),
         _ => Err("a number of seconds above 0, at most a day".into()),
@@ -309,7 +315,7 @@ pub enum ConfigAction {
 }
 
 /// `key=value`.
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("name=value was expected".into()),

@@ -7,7 +7,7 @@ use clap::Parser;
 
 use crate::cli::args::{Arguments, Command};
 use crate::cli::output::Output;
-use crate::cli::{config, consume, log, produce, serve, topic};
+use crate::cli::{bench, config, consume, log, produce, serve, topic};
 
 /// Wrong usage that is seen only after the arguments were read: a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,7 @@ pub fn run() -> ExitCode {
         Command::Topic { broker, action } => topic::run(&broker, action, &output),
         Command::Produce(options) => produce::run(&options, &output),
         Command::Consume(options) => consume::run(&options, &output),
+        Command::Bench { action } => bench::run(action, &output),
         Command::Log { action } => log::run(action, &output),
         Command::Config { action } => config::run(action, &output),
     };

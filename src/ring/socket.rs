@@ -269,6 +269,14 @@ impl Socket {
         driver.tune_socket(&self.0.descriptor, send_buffer, recv_buffer)
     }
 
+    /// Sets the kernel's congestion control for it, by name.
+    pub fn set_congestion(&self, name: &str) -> io::Result<()> {
+        self.0
+            .ring
+            .driver()
+            .set_congestion(&self.0.descriptor, name)
+    }
+
     /// Makes it ready to go to another shard. Only its last clone can go, and only when nothing
     /// is in flight on it; else it comes back.
     pub fn into_parcel(self) -> Result<SocketParcel, Socket> {

@@ -1,5 +1,6 @@
 //! What a user of the command line sees: exit codes, JSON, a broker that starts and stops.
 
+mod bench;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -91,6 +91,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Where the broker is, as `host:port`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// The newest version of a request that both sides speak, at most `max`.
     pub fn version<'a, Q: Message<'a>>(&self, max: i16) -> Result<i16, ClientError> {
         let theirs = self.versions.get(&Q::API.code());

@@ -273,6 +273,8 @@ pub trait Driver {
     /// Holds back what is sent until it fills whole segments, or lets go of what was held back
     /// (TCP_CORK).
     fn hold(&self, socket: &Descriptor, on: bool) -> io::Result<()>;
+    /// Sets TCP_CONGESTION.
+    fn set_congestion(&self, socket: &Descriptor, name: &str) -> io::Result<()>;
     /// Whether a range is in the page cache.
     fn residency(&self, file: &Descriptor, offset: u64, len: u64) -> Residency;
 

@@ -310,6 +310,10 @@ impl Driver for SimDriver {
         Ok(())
     }
 
+    fn set_congestion(&self, _socket: &Descriptor, _name: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     fn residency(&self, _file: &Descriptor, _offset: u64, _len: u64) -> Residency {
         self.shared.with(|s| {
             let cold = s.options.disk.cold_chance;

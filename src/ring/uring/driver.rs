@@ -463,6 +463,10 @@ impl Driver for UringDriver {
         net::hold(socket.raw(), on)
     }
 
+    fn set_congestion(&self, socket: &Descriptor, name: &str) -> io::Result<()> {
+        net::set_congestion(socket.raw(), name)
+    }
+
     fn residency(&self, file: &Descriptor, offset: u64, len: u64) -> Residency {
         disk::residency(file.raw(), offset, len, &self.no_cachestat)
     }

@@ -209,6 +209,23 @@ pub(super) fn hold(fd: RawFd, on: bool) -> io::Result<()> {
     set_option(fd, libc::IPPROTO_TCP, libc::TCP_CORK, i32::from(on))
 }
 
+pub(super) fn set_congestion(fd: RawFd, name: &str) -> io::Result<()> {
+    // SAFETY: the option's value is a name of the given length, which lives through the call.
+    let failed = unsafe {
+        libc::setsockopt(
+            fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_CONGESTION,
+            name.as_ptr().cast(),
+            name.len() as libc::socklen_t,
+        )
+    };
+    match failed {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 pub(super) fn send_file(socket: RawFd, file: RawFd, offset: u64, len: usize) -> io::Result<usize> {
     let mut offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: the offset lives through the call.

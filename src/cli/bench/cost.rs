@@ -1,0 +1,239 @@
+//! What a run cost: CPU of the machine without the load, of the broker's process, its memory, and
+//! what it wrote. From `/proc`; what cannot be read is left out.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+/// Ticks of `/proc` in a second: the kernel's USER_HZ, 100 on every Linux that runs this.
+const TICKS: f64 = 100.0;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Cpu {
+    user: f64,
+    system: f64,
+}
+
+impl Cpu {
+    fn since(self, before: Cpu) -> Cpu {
+        Cpu {
+            user: self.user - before.user,
+            system: self.system - before.system,
+        }
+    }
+
+    fn sum(self) -> f64 {
+        self.user + self.system
+    }
+}
+
+/// What the disks of the broker's files did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    pub writes: u64,
+    pub written_bytes: u64,
+    pub flushes: u64,
+}
+
+impl Device {
+    fn since(self, before: Device) -> Device {
+        Device {
+            writes: self.writes.saturating_sub(before.writes),
+            written_bytes: self.written_bytes.saturating_sub(before.written_bytes),
+            flushes: self.flushes.saturating_sub(before.flushes),
+        }
+    }
+}
+
+/// Counters at one moment.
+pub struct Snapshot {
+    at: Instant,
+    machine: Option<Cpu>,
+    load: Option<Cpu>,
+    broker: Option<Cpu>,
+    resident_bytes: Option<u64>,
+    written_bytes: Option<u64>,
+    device: Option<Device>,
+}
+
+/// What was spent from one moment to another.
+#[derive(Debug)]
+pub struct Cost {
+    pub seconds: f64,
+    /// CPU of the whole machine less that of the load, in s: user and system.
+    pub machine_cpu_s: Option<(f64, f64)>,
+    pub load_cpu_s: Option<f64>,
+    pub broker_cpu_s: Option<(f64, f64)>,
+    pub broker_resident_bytes: Option<u64>,
+    pub broker_written_bytes: Option<u64>,
+    pub device: Option<Device>,
+}
+
+impl Snapshot {
+    pub fn take(broker: Option<u32>) -> Snapshot {
+        Snapshot {
+            at: Instant::now(),
+            machine: machine_cpu(),
+            load: process_cpu("self"),
+            broker: broker.and_then(|pid| process_cpu(&pid.to_string())),
+            resident_bytes: broker.and_then(resident_bytes),
+            written_bytes: broker.and_then(written_bytes),
+            device: broker.and_then(device),
+        }
+    }
+
+    /// From then until this moment.
+    pub fn since(&self, before: &Snapshot) -> Cost {
+        let load = self.load.zip(before.load).map(|(a, b)| a.since(b));
+        let machine = self.machine.zip(before.machine).map(|(a, b)| a.since(b));
+        let broker = self.broker.zip(before.broker).map(|(a, b)| a.since(b));
+        Cost {
+            seconds: (self.at - before.at).as_secs_f64(),
+            machine_cpu_s: machine
+                .zip(load)
+                .map(|(machine, load)| machine.since(load))
+                .map(|cpu| (cpu.user.max(0.0), cpu.system.max(0.0))),
+            load_cpu_s: load.map(Cpu::sum),
+            broker_cpu_s: broker.map(|cpu| (cpu.user, cpu.system)),
+            broker_resident_bytes: self.resident_bytes,
+            broker_written_bytes: self
+                .written_bytes
+                .zip(before.written_bytes)
+                .map(|(after, before)| after - before),
+            device: self.device.zip(before.device).map(|(a, b)| a.since(b)),
+        }
+    }
+}
+
+impl Cost {
+    /// With amounts by gigabyte of batches on the wire, both ways.
+    pub fn json(&self, gigabytes: f64) -> Value {
+        let by_gb = |cpu: Option<f64>| cpu.filter(|_| gigabytes > 0.0).map(|cpu| cpu / gigabytes);
+        json!({
+            "seconds": self.seconds,
+            "machine_without_load_cpu_user_s": self.machine_cpu_s.map(|cpu| cpu.0),
+            "machine_without_load_cpu_system_s": self.machine_cpu_s.map(|cpu| cpu.1),
+            "machine_without_load_cpu_s_per_gb": by_gb(self.machine_cpu_s.map(|cpu| cpu.0 + cpu.1)),
+            "load_cpu_s": self.load_cpu_s,
+            "broker_cpu_user_s": self.broker_cpu_s.map(|cpu| cpu.0),
+            "broker_cpu_system_s": self.broker_cpu_s.map(|cpu| cpu.1),
+            "broker_cpu_s_per_gb": by_gb(self.broker_cpu_s.map(|cpu| cpu.0 + cpu.1)),
+            "broker_resident_bytes": self.broker_resident_bytes,
+            "broker_written_bytes": self.broker_written_bytes,
+            "device_writes": self.device.map(|device| device.writes),
+            "device_written_bytes": self.device.map(|device| device.written_bytes),
+            "device_flushes": self.device.map(|device| device.flushes),
+        })
+    }
+}
+
+/// All that is not idle, not waiting, and not another machine's.
+fn machine_cpu() -> Option<Cpu> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let line = stat.lines().find(|line| line.starts_with("cpu "))?;
+    let fields: Vec<f64> = line
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    let ticks = |n: usize| fields.get(n).copied().unwrap_or(0.0) / TICKS;
+    Some(Cpu {
+        user: ticks(0) + ticks(1),
+        system: ticks(2) + ticks(5) + ticks(6),
+    })
+}
+
+fn process_cpu(pid: &str) -> Option<Cpu> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // the name may have spaces and brackets of its own
+    let rest = stat.rsplit_once(')')?.1;
+    let mut fields = rest.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    Some(Cpu {
+        user: ticks()? / TICKS,
+        system: ticks()? / TICKS,
+    })
+}
+
+fn field(path: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn resident_bytes(pid: u32) -> Option<u64> {
+    Some(field(&format!("/proc/{pid}/status"), "VmRSS:")? << 10)
+}
+
+fn written_bytes(pid: u32) -> Option<u64> {
+    field(&format!("/proc/{pid}/io"), "write_bytes:")
+}
+
+/// The disks that hold open files of a process, but for what it says to: major and minor numbers.
+pub fn disks(pid: u32) -> Vec<(u64, u64)> {
+    let said = |fd: &fs::DirEntry| ["0", "1", "2"].iter().any(|n| fd.file_name() == *n);
+    let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return Vec::new();
+    };
+    let open = open.flatten().filter(|fd| !said(fd));
+    let files = open.filter_map(|fd| fs::metadata(fd.path()).ok());
+    let files = files.filter(|file| file.is_file());
+    let disks: BTreeSet<u64> = files.map(|file| file.dev()).collect();
+    // as makedev(3) put them together
+    let major = |disk: u64| (disk >> 8 & 0xfff) | (disk >> 32 & !0xfff);
+    let minor = |disk: u64| (disk & 0xff) | (disk >> 12 & !0xff & 0xffff_ffff);
+    disks
+        .into_iter()
+        .map(|disk| (major(disk), minor(disk)))
+        .collect()
+}
+
+/// What they all did. Counters as in the kernel's `Documentation/block/stat.rst`; flushes are
+/// counted since Linux 5.5.
+fn device(pid: u32) -> Option<Device> {
+    const SECTOR_BYTES: u64 = 512;
+    let mut sum = None;
+    for (major, minor) in disks(pid) {
+        // a file system without one, as in memory
+        let path = format!("/sys/dev/block/{major}:{minor}/stat");
+        let Ok(text) = fs::read_to_string(path) else {
+            continue;
+        };
+        let fields: Vec<u64> = text
+            .split_whitespace()
+            .filter_map(|field| field.parse().ok())
+            .collect();
+        let field = |n: usize| fields.get(n).copied().unwrap_or(0);
+        let device: &mut Device = sum.get_or_insert_default();
+        device.writes += field(4);
+        device.written_bytes += field(6) * SECTOR_BYTES;
+        device.flushes += field(15);
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_costs() {
+        let before = Snapshot::take(Some(std::process::id()));
+        let mut sum = 0u64;
+        while before.at.elapsed().as_millis() < 50 {
+            sum = sum.wrapping_add(1);
+        }
+        let cost = Snapshot::take(Some(std::process::id())).since(&before);
+        assert!(sum > 0 && cost.seconds >= 0.05);
+        assert!(cost.load_cpu_s.is_some() && cost.machine_cpu_s.is_some());
+        assert!(
+            cost.broker_resident_bytes
+                .is_some_and(|bytes| bytes > 1 << 20)
+        );
+        let json = cost.json(2.0);
+        assert!(json["machine_without_load_cpu_s_per_gb"].is_number());
+    }
+}

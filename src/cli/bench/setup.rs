@@ -1,0 +1,96 @@
+//! What a run was made with: without it a figure says nothing.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::cli::bench::args::Load;
+use crate::cli::bench::cost;
+
+fn first_line(path: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    text.lines().next().map(|line| line.trim().to_owned())
+}
+
+fn cpu_model() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+fn memory_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
+}
+
+/// The file systems that a process writes to, as `/proc/self/mountinfo` shows them.
+fn file_systems(pid: u32) -> Vec<Value> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut found = Vec::new();
+    for (major, minor) in cost::disks(pid) {
+        let place = format!("{major}:{minor}");
+        let line = mounts
+            .lines()
+            .find(|line| line.split(' ').nth(2) == Some(place.as_str()));
+        // behind the dash stand type, source and options
+        let Some((_, fields)) = line.and_then(|line| line.split_once(" - ")) else {
+            continue;
+        };
+        let mut fields = fields.split(' ');
+        let (kind, source) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
+        let device = source.rsplit('/').next().unwrap_or(source);
+        found.push(json!({
+            "type": kind,
+            "source": source,
+            "options": fields.next(),
+            // ext4 shows its journal's thread, where it has one
+            "journal": (kind == "ext4")
+                .then(|| fs::exists(format!("/sys/fs/ext4/{device}/journal_task")).unwrap_or(false)),
+            "write_cache": first_line(&format!("/sys/dev/block/{place}/queue/write_cache")),
+        }));
+    }
+    found
+}
+
+/// The machine, the command, and what was asked for.
+pub fn describe(load: &Load) -> Value {
+    let cpus = std::thread::available_parallelism().map_or(0, |n| n.get());
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "command": std::env::args().collect::<Vec<_>>(),
+        "kernel": first_line("/proc/sys/kernel/osrelease"),
+        "cpu": cpu_model(),
+        "cpus": cpus,
+        "memory_bytes": memory_bytes(),
+        "file_systems": load.broker_pid.map(file_systems),
+        "congestion_control": load.congestion.clone()
+            .or_else(|| first_line("/proc/sys/net/ipv4/tcp_congestion_control")),
+        "bootstrap": load.broker.bootstrap,
+        "topic": load.topic,
+        "topic_configs": load.configs.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
+        "replication_factor": load.replication_factor,
+        "producers": load.producers,
+        "consumers": load.consumers,
+        "replayers": load.replayers,
+        "rate": load.rate,
+        "depth": load.depth,
+        "in_flight": load.in_flight,
+        "record_bytes": [load.record_bytes.start(), load.record_bytes.end()],
+        "keys": load.keys,
+        "compressible": load.compressible,
+        "codec": format!("{:?}", load.codec).to_lowercase(),
+        "batch_bytes": load.batch_bytes,
+        "request_bytes": load.request_bytes,
+        "fetch_bytes": load.fetch_bytes,
+        "linger_ms": load.linger_ms,
+        "acks": load.acks.code(),
+        "idempotent": load.idempotent,
+        "fill": load.fill,
+        "duration_s": load.duration.as_secs_f64(),
+        "warmup_s": load.warmup.as_secs_f64(),
+        "core": load.core,
+    })
+}

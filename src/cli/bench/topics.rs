@@ -1,0 +1,285 @@
+//! The topic of a run: made before, removed after, and what it holds at its end.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, bail};
+
+use crate::base::ids::ProducerId;
+use crate::cli::bench::args::Load;
+use crate::cli::bench::world::{Place, Target};
+use crate::cli::client::{ClientError, Cluster, TopicInfo};
+use crate::wire::messages::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse, FetchRequest,
+    InitProducerIdRequest, InitProducerIdResponse, ListOffsetsPartition, ListOffsetsRequest,
+    ListOffsetsResponse, ListOffsetsTopic, ProduceRequest,
+};
+
+/// From these versions on topics have ids only; below, names work with every broker.
+const PRODUCE_BY_NAME: i16 = 12;
+const FETCH_BY_NAME: i16 = 12;
+/// ListOffsets that asks for the end of a partition.
+const LATEST: i64 = -1;
+const LIST_OFFSETS: i16 = 7;
+/// How often a new topic is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// A topic, and how long it took to make.
+pub struct Topic {
+    pub name: String,
+    ready: Option<Duration>,
+}
+
+/// The topic that the load names, or a new one.
+pub fn find(cluster: &mut Cluster, load: &Load) -> anyhow::Result<Topic> {
+    if let Some(name) = &load.topic {
+        return Ok(Topic {
+            name: name.clone(),
+            ready: None,
+        });
+    }
+    // processes of several machines may share a number
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let moment = now.map_or(0, |now| now.as_micros() as u64);
+    let topic = Topic {
+        name: format!("corelane-bench-{}-{moment:x}", std::process::id()),
+        ready: None,
+    };
+    let begun = Instant::now();
+    create(cluster, load, &topic.name)?;
+    if let Err(error) = wait_until_served(cluster, load, &topic.name) {
+        // what is told is why it was not served
+        let _ = remove(cluster, load, &topic.name);
+        return Err(error);
+    }
+    Ok(Topic {
+        ready: Some(begun.elapsed()),
+        ..topic
+    })
+}
+
+/// All that a load has to know of a topic.
+pub fn prepare(cluster: &mut Cluster, load: &Load, topic: &Topic) -> anyhow::Result<Target> {
+    let info = cluster.topic(&topic.name, false)?;
+    let starts = match ends(cluster, &info)? {
+        Ok(ends) => ends,
+        Err(missing) => bail!("topic {} is not served: {missing}", topic.name),
+    };
+    let mut leaders: BTreeMap<i32, SocketAddr> = BTreeMap::new();
+    let mut places = Vec::new();
+    let (mut produce, mut fetch) = (PRODUCE_BY_NAME, FETCH_BY_NAME);
+    for partition in &info.partitions {
+        let leader = match leaders.get(&partition.leader) {
+            Some(leader) => *leader,
+            None => {
+                let node = cluster.node(partition.leader)?;
+                produce = produce.min(node.version::<ProduceRequest<'_>>(PRODUCE_BY_NAME)?);
+                fetch = fetch.min(node.version::<FetchRequest<'_>>(FETCH_BY_NAME)?);
+                let address = resolved(node.address())?;
+                leaders.insert(partition.leader, address);
+                address
+            }
+        };
+        places.push(Place {
+            partition: partition.index,
+            leader,
+            start: starts.get(&partition.index).copied().unwrap_or(0),
+        });
+    }
+    let mut ids = Vec::new();
+    if load.idempotent {
+        for _ in 0..load.producers {
+            ids.push(producer_id(cluster)?);
+        }
+    }
+    Ok(Target {
+        name: topic.name.clone(),
+        id: info.id,
+        ready: topic.ready,
+        places,
+        produce,
+        fetch,
+        ids,
+    })
+}
+
+fn resolved(address: &str) -> anyhow::Result<SocketAddr> {
+    let mut all = address
+        .to_socket_addrs()
+        .with_context(|| format!("can't find {address}"))?;
+    all.next()
+        .with_context(|| format!("{address} has no address"))
+}
+
+fn create(cluster: &mut Cluster, load: &Load, name: &str) -> anyhow::Result<()> {
+    let configs: Vec<CreatableTopicConfig<'_>> = load
+        .configs
+        .iter()
+        .map(|(name, value)| CreatableTopicConfig {
+            name,
+            value: Some(value),
+        })
+        .collect();
+    let topics = [CreatableTopic {
+        name,
+        num_partitions: load.partitions,
+        replication_factor: load.replication_factor,
+        configs: configs.as_slice().into(),
+        ..Default::default()
+    }];
+    let request = CreateTopicsRequest {
+        topics: topics.as_slice().into(),
+        timeout_ms: load.broker.timeout.as_millis() as i32,
+        ..Default::default()
+    };
+    let connection = cluster.controller()?;
+    let version = connection.version::<CreateTopicsRequest<'_>>(i16::MAX)?;
+    let answer: CreateTopicsResponse<'_> = connection.call(&request, version)?;
+    for topic in &answer.topics {
+        ClientError::check(topic.error_code, topic.error_message, || {
+            format!("topic {name}")
+        })?;
+    }
+    Ok(())
+}
+
+/// A broker may answer before its partitions have leaders, and those before they serve.
+fn wait_until_served(cluster: &mut Cluster, load: &Load, name: &str) -> anyhow::Result<()> {
+    let deadline = Instant::now() + load.broker.timeout;
+    loop {
+        let late = Instant::now() >= deadline;
+        let missing = match cluster.topic(name, false) {
+            Ok(info) if info.partitions.len() != load.partitions as usize => {
+                format!(
+                    "{} of {} partitions",
+                    info.partitions.len(),
+                    load.partitions
+                )
+            }
+            Ok(info) => match ends(cluster, &info)? {
+                Ok(_) => return Ok(()),
+                Err(missing) => missing,
+            },
+            Err(error) if late => return Err(error.into()),
+            Err(_) => "it is not known".to_owned(),
+        };
+        if late {
+            bail!("topic {name} is not served: {missing}");
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// The end offset of each partition; or what is missing, a leader or its answer.
+fn ends(
+    cluster: &mut Cluster,
+    info: &TopicInfo,
+) -> anyhow::Result<Result<BTreeMap<i32, i64>, String>> {
+    let mut by_leader: BTreeMap<i32, Vec<ListOffsetsPartition>> = BTreeMap::new();
+    for partition in &info.partitions {
+        if partition.leader < 0 {
+            return Ok(Err(format!("partition {} has no leader", partition.index)));
+        }
+        let asked = by_leader.entry(partition.leader).or_default();
+        asked.push(ListOffsetsPartition {
+            partition_index: partition.index,
+            current_leader_epoch: -1,
+            timestamp: LATEST,
+        });
+    }
+    let mut found = BTreeMap::new();
+    for (leader, partitions) in by_leader {
+        let topics = [ListOffsetsTopic {
+            name: &info.name,
+            partitions: partitions.as_slice().into(),
+        }];
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: topics.as_slice().into(),
+            ..Default::default()
+        };
+        let connection = cluster.node(leader)?;
+        let version = connection.version::<ListOffsetsRequest<'_>>(LIST_OFFSETS)?;
+        let answer: ListOffsetsResponse<'_> = connection.call(&request, version)?;
+        for topic in &answer.topics {
+            for partition in &topic.partitions {
+                let what = || format!("partition {}", partition.partition_index);
+                if let Err(error) = ClientError::check(partition.error_code, None, what) {
+                    return Ok(Err(error.to_string()));
+                }
+                found.insert(partition.partition_index, partition.offset);
+            }
+        }
+    }
+    Ok(Ok(found))
+}
+
+/// That each partition ends where the acks say: a consumer stops when it has all that was acked,
+/// and does not see what stands behind.
+pub fn check_ends(
+    cluster: &mut Cluster,
+    target: &Target,
+    acked: &BTreeMap<i32, u64>,
+) -> anyhow::Result<()> {
+    let info = cluster.topic(&target.name, false)?;
+    let ends = match ends(cluster, &info)? {
+        Ok(ends) => ends,
+        Err(missing) => bail!("the ends of {} can't be compared: {missing}", target.name),
+    };
+    for place in &target.places {
+        let acked = acked.get(&place.partition).copied().unwrap_or(0) as i64;
+        let (expected, end) = (place.start + acked, ends.get(&place.partition));
+        match end {
+            Some(end) if *end == expected => {}
+            Some(end) => bail!(
+                "partition {} ends at offset {end}, by its acks at {expected}: {}",
+                place.partition,
+                match *end > expected {
+                    true => "records are there that were not sent, or were sent once",
+                    false => "acked records are missing",
+                }
+            ),
+            None => bail!("partition {} is gone", place.partition),
+        }
+    }
+    Ok(())
+}
+
+/// Removes the topic.
+pub fn remove(cluster: &mut Cluster, load: &Load, name: &str) -> anyhow::Result<()> {
+    let names = [name];
+    let states = [DeleteTopicState {
+        name: Some(name),
+        ..Default::default()
+    }];
+    let request = DeleteTopicsRequest {
+        topics: states.as_slice().into(),
+        topic_names: names.iter().copied().collect(),
+        timeout_ms: load.broker.timeout.as_millis() as i32,
+    };
+    let connection = cluster.controller()?;
+    let version = connection.version::<DeleteTopicsRequest<'_>>(i16::MAX)?;
+    let answer: DeleteTopicsResponse<'_> = connection.call(&request, version)?;
+    for topic in &answer.responses {
+        ClientError::check(topic.error_code, topic.error_message, || {
+            format!("topic {name}")
+        })?;
+    }
+    Ok(())
+}
+
+fn producer_id(cluster: &mut Cluster) -> anyhow::Result<(ProducerId, i16)> {
+    let request = InitProducerIdRequest {
+        transaction_timeout_ms: 60_000,
+        producer_id: -1,
+        producer_epoch: -1,
+        ..Default::default()
+    };
+    let connection = cluster.controller()?;
+    let version = connection.version::<InitProducerIdRequest<'_>>(4)?;
+    let answer: InitProducerIdResponse = connection.call(&request, version)?;
+    ClientError::check(answer.error_code, None, || "a producer id".into())?;
+    Ok((ProducerId(answer.producer_id), answer.producer_epoch))
+}
