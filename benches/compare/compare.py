@@ -1,0 +1,434 @@
+"""Runs the loads of the comparison against each peer in turn; called by run.sh, which says what
+its arguments are. Writes one JSON a run, and a table in Markdown and as a picture."""
+
+import argparse
+import contextlib
+import datetime
+import json
+import math
+import os
+import pathlib
+import platform
+import re
+import shutil
+import signal
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+CORELANE = os.environ["CORELANE"]
+PORT = 19192
+START_LIMIT_S = 120
+STOP_LIMIT_S = 120
+# a load that takes longer has hung
+LOAD_LIMIT_S = 300
+
+KIB, MIB = 1 << 10, 1 << 20
+
+# name, arguments of `corelane bench`, what is compared: a way through its JSON and whether less
+# is better
+CPU = ("CPU-s/GB", ("cost", "machine_without_load_cpu_s_per_gb"), True)
+RATE = ("records/s", ("results", "acked", "records_per_s"), False)
+MBS = ("MB/s", ("results", "acked", "mb_per_s"), False)
+
+
+def latency(side, *quantiles):
+    return [(f"{q} ms", ("results", side, "latency_ms", q), True) for q in quantiles]
+
+
+def produce(batch, partitions, record=KIB, *more):
+    return ["produce", "--batch-bytes", str(batch), "--partitions", str(partitions),
+            "--record-bytes", str(record), *more]
+
+
+LOADS = [
+    ("1 KiB records, 16 KiB batches, 16 partitions", produce(16 * KIB, 16), [MBS, CPU]),
+    ("1 KiB records, 64 KiB batches, 1 partition", produce(64 * KIB, 1), [MBS, CPU]),
+    ("1 KiB records, 64 KiB batches, 16 partitions, 16 producers",
+     produce(64 * KIB, 16, KIB, "--producers", "16"), [MBS, CPU]),
+    ("1 KiB records, 1 MiB batches, 16 partitions", produce(1_000_000, 16), [MBS, CPU]),
+    ("10 KiB records, 64 KiB batches, 16 partitions", produce(64 * KIB, 16, 10 * KIB), [MBS, CPU]),
+    ("100 B records, lz4, idempotent, 256 partitions",
+     produce(16 * KIB, 256, 100, "--codec", "lz4", "--compressible", "4", "--idempotent",
+             "--producers", "4"), [RATE, CPU]),
+    ("one 100 B record a request, 64 connections",
+     produce(1, 64, 100, "--producers", "64", "--depth", "1"),
+     [RATE, *latency("acked", "p50", "p99")]),
+    ("137 MB/s of 64 KiB batches, open loop",
+     produce(64 * KIB, 16, KIB, "--rate", "133800", "--linger-ms", "5", "--producers", "4"),
+     [*latency("acked", "p99", "p99.9"), CPU]),
+    ("1,000 requests/s of 1 KiB, open loop", produce(1, 1, KIB, "--rate", "1000"),
+     latency("acked", "p50", "p99", "p99.9")),
+    ("end to end, 1,000/s of 1 KiB", ["e2e", "--batch-bytes", "1", "--rate", "1000"],
+     latency("read", "p50", "p99", "p99.9")),
+    ("1000 partitions, 20,000 records/s, linger 5 ms",
+     produce(16 * KIB, 1000, KIB, "--rate", "20000", "--linger-ms", "5", "--producers", "16"),
+     [*latency("acked", "p50", "p99"), ("topic ready, s", ("topic_ready_s",), True)]),
+    ("fetch 1 MiB at a time", ["consume", "--fill", "500000"],
+     [("MB/s", ("results", "read", "mb_per_s"), False), CPU]),
+    ("read from the start while writing",
+     ["backlog", "--fill", "1000000", "--rate", "50000", "--partitions", "16"],
+     [("read MB/s", ("drained", "mb_per_s"), False), *latency("acked", "p99")]),
+    ("20,000 records/s with readers at the end and at the start",
+     ["mixed", "--fill", "300000", "--rate", "20000", "--partitions", "16"],
+     latency("read", "p50", "p99")),
+]
+# of the process, beside the loads
+PROCESS = [
+    ("start", [("s", ("start_s",), True), ("MiB resident", ("idle_mib",), True)]),
+    ("after all loads", [("MiB resident", ("loaded_mib",), True), ("stop, s", ("stop_s",), True)]),
+]
+
+
+class Peer:
+    """A script of peers/, with a class of durability."""
+
+    def __init__(self, name, durability, options):
+        self.name, self.durability, self.options = name, durability, options
+        self.script = HERE / "peers" / f"{name}.sh"
+        self.dir = options.dir / f"{name}-{durability}"
+        self.process = None
+
+    def call(self, command):
+        arguments = [self.script, command, self.durability, self.dir, str(PORT)]
+        return [str(argument) for argument in arguments]
+
+    def about(self):
+        told = subprocess.run([self.script, "about"], capture_output=True, text=True, check=True)
+        return told.stdout.strip()
+
+    def start(self):
+        """Seconds from the start of the process to the first answer."""
+        if answers():
+            sys.exit(f"something listens on port {PORT} already")
+        begun = time.monotonic()
+        with open(self.dir / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                ["taskset", "-c", self.options.broker_cores, *self.call("run")],
+                stdout=log, stderr=log, start_new_session=True)
+        while not answers():
+            if self.process.poll() is not None:
+                tail = (self.dir / "log").read_text(errors="replace")[-2000:]
+                sys.exit(f"{self.name} ended at its start:\n{tail}")
+            if time.monotonic() - begun > START_LIMIT_S:
+                sys.exit(f"{self.name} does not answer after {START_LIMIT_S} s")
+            time.sleep(0.002)
+        took = time.monotonic() - begun
+        if self.process.poll() is not None:
+            sys.exit(f"{self.name} ended, and something else answers on port {PORT}")
+        return took
+
+    def resident_mib(self):
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) / 1024
+
+    def stop(self):
+        """Seconds that a clean stop takes."""
+        begun = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_LIMIT_S)
+        took = time.monotonic() - begun
+        self.kill()
+        return took
+
+    def kill(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def __str__(self):
+        return f"{self.name}, {self.durability}"
+
+
+def answers():
+    """Whether the broker answers an ApiVersions request."""
+    request = struct.pack(">hhih", 18, 0, 1, -1)
+    try:
+        with socket.create_connection(("127.0.0.1", PORT), 5) as connection:
+            connection.settimeout(5)
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            return len(connection.recv(8)) > 0
+    except OSError:
+        return False
+
+
+def bench(peer, load, options):
+    command = [CORELANE, "bench", *load, "--json", "--no-ceiling",
+               "--bootstrap", f"127.0.0.1:{PORT}", "--core", options.load_core,
+               "--broker-pid", str(peer.process.pid), "--duration", str(options.seconds),
+               "--warmup", str(max(1.0, options.seconds / 3))]
+    ended = run(command)
+    if ended.returncode != 0:
+        said = ended.stderr.strip()
+        print(f"    failed: {said}", flush=True)
+        return {"failed": said, "command": command}
+    return json.loads(ended.stdout)
+
+
+def run(command):
+    """Runs a load to its end, or to that of its time."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=LOAD_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, -1, "", f"no end after {LOAD_LIMIT_S} s")
+
+
+def perf_test(peer, options):
+    """Kafka's own load, as a second witness."""
+    jars = os.environ["KAFKA_JARS"]
+    if not pathlib.Path(jars).is_dir():
+        return {"failed": "Kafka's jars are not installed"}
+    seconds = int(options.seconds)
+    command = ["taskset", "-c", options.load_core, "java", "-Xmx512m", "-cp", f"{jars}/*",
+               "org.apache.kafka.tools.ProducerPerformance", "--topic", "perf-test",
+               "--num-records", str(100_000 * seconds), "--record-size", "1024",
+               "--throughput", "-1", "--producer-props",
+               f"bootstrap.servers=127.0.0.1:{PORT}", "acks=all", "batch.size=65536",
+               "linger.ms=5", "buffer.memory=67108864"]
+    ended = run(command)
+    found = re.search(r"([\d.]+) records/sec \(([\d.]+) MB/sec\).*?([\d.]+) ms 99th",
+                      ended.stdout.strip().splitlines()[-1] if ended.stdout.strip() else "")
+    if ended.returncode != 0 or not found:
+        return {"failed": (ended.stderr or ended.stdout)[-500:]}
+    rate, mbs, p99 = map(float, found.groups())
+    return {"records_per_s": rate, "mib_per_s": mbs, "p99_ms": p99}
+
+
+def ceilings(loads, options):
+    """What the load itself reaches, once for each kind of it."""
+    found = {}
+    for name, load, _ in loads:
+        command = [CORELANE, "bench", *load, "--json", "--ceiling", "--core", options.load_core]
+        ended = run(command)
+        found[name] = json.loads(ended.stdout) if ended.returncode == 0 else None
+    return found
+
+
+def run_round(peer, loads, options):
+    """Everything once on one peer, in an empty directory."""
+    shutil.rmtree(peer.dir, ignore_errors=True)
+    peer.dir.mkdir(parents=True)
+    subprocess.run(peer.call("prepare"), check=True)
+    results = {}
+    try:
+        started = peer.start()
+        time.sleep(1)
+        results["start"] = {"start_s": started, "idle_mib": peer.resident_mib()}
+        for name, load, _ in loads:
+            print(f"  {peer}: {name}", flush=True)
+            results[name] = bench(peer, load, options)
+        if options.only is None:
+            print(f"  {peer}: kafka-producer-perf-test", flush=True)
+            results["perf-test"] = perf_test(peer, options)
+        loaded = peer.resident_mib()
+        results["after all loads"] = {"loaded_mib": loaded, "stop_s": peer.stop()}
+    finally:
+        peer.kill()
+        shutil.rmtree(peer.dir, ignore_errors=True)
+    return results
+
+
+def look_up(result, way):
+    for step in way:
+        if not isinstance(result, dict) or result.get(step) is None:
+            return None
+        result = result[step]
+    return float(result)
+
+
+def three_digits(value):
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.{max(0, 3 - len(str(int(value))))}f}"
+
+
+def cell(values, failed):
+    """The median, with the least and the most of several, and how many runs failed."""
+    told = "-"
+    if values:
+        told = three_digits(statistics.median(values))
+    if len(values) > 1:
+        told += f" ({three_digits(min(values))}-{three_digits(max(values))})"
+    if failed:
+        told += f", {failed} failed"
+    return told
+
+
+def failures(rounds, column, name):
+    results = [results[column].get(name) or {} for results in rounds]
+    return [result["failed"] for result in results if "failed" in result]
+
+
+def table(rows, rounds, columns):
+    """Rows of Markdown, and for the picture the ratio of every metric."""
+    promise = ("corelane, flushed", "kafka, acked")
+    pairs = [(f"corelane, {c}", f"kafka, {c}") for c in ("flushed", "acked")] + [promise]
+    pairs = [pair for pair in pairs if set(pair) <= set(columns)]
+    head = ["load", "", *columns, *(f"{a} : {b}" for a, b in pairs)]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    drawn = []
+    for name, metrics in rows:
+        for metric, way, less_is_better in metrics:
+            found = {}
+            for column in columns:
+                values = [look_up(results[column].get(name), way) for results in rounds]
+                found[column] = [value for value in values if value is not None]
+            failed = {column: len(failures(rounds, column, name)) for column in columns}
+            cells = [name, metric, *(cell(found[column], failed[column]) for column in columns)]
+            for ours, theirs in pairs:
+                if not found[ours] or not found[theirs] or not statistics.median(found[theirs]):
+                    cells.append("-")
+                    continue
+                ratio = statistics.median(found[ours]) / statistics.median(found[theirs])
+                wins = (ratio < 1) == less_is_better
+                cells.append(f"{'**' if wins else ''}{ratio:.2f}{'**' if wins else ''}")
+                drawn.append((f"{name}: {metric}", (ours, theirs), ratio, less_is_better))
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines, drawn
+
+
+def picture(path, drawn):
+    """A bar for each metric of ours flushed against theirs acked: how many times better."""
+    drawn = [d for d in drawn if d[1] == ("corelane, flushed", "kafka, acked")]
+    if not drawn:
+        return
+    height, left, middle, scale = 22, 470, 640, 90
+    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" width="960" height="{60 + height * len(drawn)}"'
+             ' font-family="sans-serif" font-size="12">',
+             '<rect width="100%" height="100%" fill="#fff"/>',
+             '<text x="12" y="24" font-size="15">Corelane, flushed before the ack, against Kafka, '
+             'acked from memory: times better (right) or worse (left), log scale</text>']
+    for n, (name, _, ratio, less_is_better) in enumerate(drawn):
+        better = 1 / ratio if less_is_better else ratio
+        length = max(-1.8, min(3.4, math.log10(better))) * scale
+        y = 44 + n * height
+        colour = "#2c8c3c" if better >= 1 else "#d65627"
+        text = name.replace("&", "&amp;").replace("<", "&lt;")
+        lines.append(f'<text x="{left}" y="{y + 12}" text-anchor="end">{text}</text>')
+        lines.append(f'<rect x="{middle + min(0, length):.1f}" y="{y}" width="{abs(length):.1f}" '
+                     f'height="15" fill="{colour}"/>')
+        lines.append(f'<text x="{middle + max(0, length) + 6:.1f}" y="{y + 12}">{better:.2f}x</text>')
+    lines.append(f'<line x1="{middle}" y1="36" x2="{middle}" y2="{44 + height * len(drawn)}" stroke="#000"/>')
+    lines.append("</svg>")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def behind(rounds, column, name):
+    """Rates that were reached and offered, where less than 98 % was reached."""
+    for results in rounds:
+        result = results[column].get(name) or {}
+        offered = result.get("offered_records_per_s")
+        reached = look_up(result, ("results", "acked", "records_per_s"))
+        if offered and reached is not None and reached < 0.98 * offered:
+            yield reached, offered
+
+
+def machine(options):
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo")
+                if line.startswith("model name")), "unknown CPU")
+    disk = subprocess.run(["findmnt", "-n", "-o", "SOURCE,FSTYPE,OPTIONS", "-T", options.dir],
+                          capture_output=True, text=True).stdout.strip()
+    congestion = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    return {"kernel": platform.release(), "cpu": cpu, "cores": os.cpu_count(),
+            "disk": disk, "congestion_control": congestion,
+            "broker_cores": options.broker_cores, "load_core": options.load_core}
+
+
+def report(out, options, peers, loads, rounds, found_ceilings):
+    columns = [str(peer) for peer in peers]
+    rows = [(name, metrics) for name, _, metrics in loads] + PROCESS
+    if options.only is None:
+        rows.append(("perf-test", [("records/s", ("records_per_s",), False),
+                                   ("p99 ms", ("p99_ms",), True)]))
+    lines, drawn = table(rows, rounds, columns)
+    about = machine(options)
+    text = [f"# Corelane beside {', '.join(n for n in options.peers if n != 'corelane')}", "",
+            f"`benches/compare/run.sh {' '.join(sys.argv[3:])}`, {datetime.date.today()}; "
+            f"{len(rounds)} round{'s' if len(rounds) > 1 else ''} of {options.seconds:g} s a run.", "",
+            *(f"- {peers[n].about()}" for n in range(0, len(peers), 2)),
+            f"- {about['cpu']}, {about['cores']} cores, Linux {about['kernel']}; brokers on core "
+            f"{about['broker_cores']}, load on core {about['load_core']}, "
+            f"{about['congestion_control']}",
+            f"- disk: {about['disk']}", "",
+            "Medians, with the least and the most; ratios of medians, in bold where Corelane is "
+            "better. CPU is that of the whole machine without the load's process. *flushed*: an "
+            "ack waits for stable storage; *acked*: it does not.", "", *lines, "",
+            "![ratios](ratios.svg)", "", "## What the load itself could do", "",
+            "| load | records/s | MB/s | p99 ms |", "|---|---|---|---|"]
+    for name, ceiling in found_ceilings.items():
+        if ceiling:
+            p99 = ceiling["p99_ms"]
+            text.append(f"| {name} | {ceiling['records_per_s']:,.0f} | {ceiling['mb_per_s']:,.0f} "
+                        f"| {'-' if p99 is None else three_digits(p99)} |")
+    failed = [f"- {column}, {name}: {said}" for name, _ in rows for column in columns
+              for said in failures(rounds, column, name)]
+    short = [f"- {column}, {name}: {reached:,.0f} of {offered:,.0f} records/s"
+             for name, _ in rows for column in columns
+             for reached, offered in behind(rounds, column, name)]
+    if failed or short:
+        text += ["", "## What failed, and what fell behind its rate", "", *failed, *short]
+    (out / "README.md").write_text("\n".join(text) + "\n")
+    picture(out / "ratios.svg", drawn)
+    raw = {"machine": about, "ceilings": found_ceilings, "rounds": rounds}
+    (out / "raw.json").write_text(json.dumps(raw, indent=1) + "\n")
+
+
+def arguments():
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--dir", type=pathlib.Path, required=True)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--only")
+    parser.add_argument("--peers", type=lambda text: text.split(","), default=["corelane", "kafka"])
+    parser.add_argument("--broker-cores", default="0")
+    parser.add_argument("--load-core", default="1")
+    parser.add_argument("--out", type=pathlib.Path)
+    options = parser.parse_args()
+    options.rounds = options.rounds or (5 if options.full else 1)
+    options.seconds = options.seconds or (10 if options.full else 4)
+    for name in options.peers:
+        if not (HERE / "peers" / f"{name}.sh").exists():
+            parser.error(f"--peers: there is no benches/compare/peers/{name}.sh")
+    return options
+
+
+def main():
+    options = arguments()
+    # so that brokers are stopped then too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    loads = [load for load in LOADS if options.only is None or options.only in load[0]]
+    if not loads:
+        sys.exit(f"--only: no load has {options.only!r} in its name")
+    peers = [Peer(name, durability, options)
+             for name in options.peers for durability in ("flushed", "acked")]
+    # A B A B: peers in turn, class by class
+    order = [peer for durability in ("flushed", "acked")
+             for peer in peers if peer.durability == durability]
+    out = options.out or ROOT / "benches/results" / f"{datetime.date.today()}-kafka"
+    out.mkdir(parents=True, exist_ok=True)
+    print("what the load itself can do", flush=True)
+    found_ceilings = ceilings(loads, options)
+    rounds = []
+    for n in range(options.rounds):
+        print(f"round {n + 1} of {options.rounds}", flush=True)
+        rounds.append({str(peer): run_round(peer, loads, options) for peer in order})
+        # what is there is kept, should a later round fail
+        report(out, options, peers, loads, rounds, found_ceilings)
+    print((out / "README.md").read_text())
+    print(f"written to {out}")
+    if any("failed" in result for results in rounds
+           for results in results.values() for result in results.values()):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
