@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::bench::args::BenchAction;
+use crate::cli::tune::TuneAction;
 use crate::wire::compress::Codec;
 
 /// A streaming broker for Linux that speaks the Apache Kafka protocol.
@@ -62,6 +63,11 @@ pub enum Command {
     Bench {
         #[command(subcommand)]
         action: BenchAction,
+    },
+    /// Measure what a broker stands on
+    Tune {
+        #[command(subcommand)]
+        action: TuneAction,
     },
     /// Look into the files of a log
     Log {

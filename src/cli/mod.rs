@@ -9,6 +9,7 @@ mod bench;
 mod client;
 mod config;
 mod consume;
+mod disk;
 mod log;
 mod output;
 mod payload;
@@ -18,5 +19,6 @@ mod run;
 mod send;
 mod serve;
 mod topic;
+mod tune;
 
 pub use run::run;

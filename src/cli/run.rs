@@ -7,7 +7,7 @@ use clap::Parser;
 
 use crate::cli::args::{Arguments, Command};
 use crate::cli::output::Output;
-use crate::cli::{bench, config, consume, log, produce, serve, topic};
+use crate::cli::{bench, config, consume, log, produce, serve, topic, tune};
 
 /// Wrong usage that is seen only after the arguments were read: a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,7 @@ pub fn run() -> ExitCode {
         Command::Produce(options) => produce::run(&options, &output),
         Command::Consume(options) => consume::run(&options, &output),
         Command::Bench { action } => bench::run(action, &output),
+        Command::Tune { action } => tune::run(action, &output),
         Command::Log { action } => log::run(action, &output),
         Command::Config { action } => config::run(action, &output),
     };

@@ -265,6 +265,52 @@ fn the_journals_of_a_killed_broker_show_what_was_acked() {
 }
 
 #[test]
+fn a_measured_disk_is_told_at_the_next_start() {
+    let setup = Setup::new(&[]).unwrap();
+    let data = setup.data();
+    let dir = data.to_str().unwrap();
+    let arguments = [
+        "--json",
+        "tune",
+        "disk",
+        dir,
+        "--time",
+        "1",
+        "--size-mib",
+        "16",
+    ];
+    let output = corelane(&arguments, "");
+    if said(&output).contains("is in memory") {
+        assert_eq!(code(&output), 2);
+        return;
+    }
+    assert!(output.status.success(), "{}", said(&output));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let commits = found["commits"].as_array().unwrap();
+    assert_eq!(commits.len(), 6);
+    for commit in commits {
+        assert!(commit["mb_per_s"].as_f64().unwrap() > 0.0);
+        let [p50, p99] = ["p50_ms", "p99_ms"].map(|q| commit[q].as_f64().unwrap());
+        assert!(0.0 < p50 && p50 <= p99);
+    }
+    assert!(found["sustained_mb_per_s"].as_f64().unwrap() > 0.0);
+    assert!(!found["verdicts"].as_array().unwrap().is_empty());
+    let names = std::fs::read_dir(&data).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["corelane.disk"], "what was written is gone");
+    let broker = setup.start().unwrap();
+    let told = broker.log_text();
+    assert!(
+        told.contains("disk       write+flush of a page p50"),
+        "{told}"
+    );
+    broker.stop().unwrap();
+    // it is nothing of the log
+    let verified = corelane(&["log", "verify", dir], "");
+    assert!(verified.status.success(), "{}", said(&verified));
+}
+
+#[test]
 fn wrong_usage_and_failures_differ_in_their_codes() {
     assert_eq!(code(&corelane(&["--version"], "")), 0);
     assert_eq!(code(&corelane(&["serve", "--nonsense"], "")), 2);

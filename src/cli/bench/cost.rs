@@ -1,12 +1,12 @@
 //! What a run cost: CPU of the machine without the load, of the broker's process, its memory, and
 //! what it wrote. From `/proc`; what cannot be read is left out.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+
+use crate::cli::disk::{Counters, Disk};
 
 /// Ticks of `/proc` in a second: the kernel's USER_HZ, 100 on every Linux that runs this.
 const TICKS: f64 = 100.0;
@@ -30,24 +30,6 @@ impl Cpu {
     }
 }
 
-/// What the disks of the broker's files did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Device {
-    pub writes: u64,
-    pub written_bytes: u64,
-    pub flushes: u64,
-}
-
-impl Device {
-    fn since(self, before: Device) -> Device {
-        Device {
-            writes: self.writes.saturating_sub(before.writes),
-            written_bytes: self.written_bytes.saturating_sub(before.written_bytes),
-            flushes: self.flushes.saturating_sub(before.flushes),
-        }
-    }
-}
-
 /// Counters at one moment.
 pub struct Snapshot {
     at: Instant,
@@ -56,7 +38,7 @@ pub struct Snapshot {
     broker: Option<Cpu>,
     resident_bytes: Option<u64>,
     written_bytes: Option<u64>,
-    device: Option<Device>,
+    device: Option<Counters>,
 }
 
 /// What was spent from one moment to another.
@@ -69,7 +51,7 @@ pub struct Cost {
     pub broker_cpu_s: Option<(f64, f64)>,
     pub broker_resident_bytes: Option<u64>,
     pub broker_written_bytes: Option<u64>,
-    pub device: Option<Device>,
+    pub device: Option<Counters>,
 }
 
 impl Snapshot {
@@ -172,47 +154,11 @@ fn written_bytes(pid: u32) -> Option<u64> {
     field(&format!("/proc/{pid}/io"), "write_bytes:")
 }
 
-/// The disks that hold open files of a process, but for what it says to: major and minor numbers.
-pub fn disks(pid: u32) -> Vec<(u64, u64)> {
-    let said = |fd: &fs::DirEntry| ["0", "1", "2"].iter().any(|n| fd.file_name() == *n);
-    let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return Vec::new();
-    };
-    let open = open.flatten().filter(|fd| !said(fd));
-    let files = open.filter_map(|fd| fs::metadata(fd.path()).ok());
-    let files = files.filter(|file| file.is_file());
-    let disks: BTreeSet<u64> = files.map(|file| file.dev()).collect();
-    // as makedev(3) put them together
-    let major = |disk: u64| (disk >> 8 & 0xfff) | (disk >> 32 & !0xfff);
-    let minor = |disk: u64| (disk & 0xff) | (disk >> 12 & !0xff & 0xffff_ffff);
-    disks
-        .into_iter()
-        .map(|disk| (major(disk), minor(disk)))
-        .collect()
-}
-
-/// What they all did. Counters as in the kernel's `Documentation/block/stat.rst`; flushes are
-/// counted since Linux 5.5.
-fn device(pid: u32) -> Option<Device> {
-    const SECTOR_BYTES: u64 = 512;
-    let mut sum = None;
-    for (major, minor) in disks(pid) {
-        // a file system without one, as in memory
-        let path = format!("/sys/dev/block/{major}:{minor}/stat");
-        let Ok(text) = fs::read_to_string(path) else {
-            continue;
-        };
-        let fields: Vec<u64> = text
-            .split_whitespace()
-            .filter_map(|field| field.parse().ok())
-            .collect();
-        let field = |n: usize| fields.get(n).copied().unwrap_or(0);
-        let device: &mut Device = sum.get_or_insert_default();
-        device.writes += field(4);
-        device.written_bytes += field(6) * SECTOR_BYTES;
-        device.flushes += field(15);
-    }
-    sum
+/// What the disks of its files did.
+fn device(pid: u32) -> Option<Counters> {
+    let disks = Disk::of_process(pid);
+    let counters = disks.iter().filter_map(Disk::counters);
+    counters.reduce(Counters::and)
 }
 
 #[cfg(test)]

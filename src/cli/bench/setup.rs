@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::cli::bench::args::Load;
-use crate::cli::bench::cost;
+use crate::cli::disk::Disk;
 
 fn first_line(path: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
@@ -26,33 +26,19 @@ fn memory_bytes() -> Option<u64> {
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 
-/// The file systems that a process writes to, as `/proc/self/mountinfo` shows them.
+/// The file systems of a process's files.
 fn file_systems(pid: u32) -> Vec<Value> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut found = Vec::new();
-    for (major, minor) in cost::disks(pid) {
-        let place = format!("{major}:{minor}");
-        let line = mounts
-            .lines()
-            .find(|line| line.split(' ').nth(2) == Some(place.as_str()));
-        // behind the dash stand type, source and options
-        let Some((_, fields)) = line.and_then(|line| line.split_once(" - ")) else {
-            continue;
-        };
-        let mut fields = fields.split(' ');
-        let (kind, source) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
-        let device = source.rsplit('/').next().unwrap_or(source);
-        found.push(json!({
-            "type": kind,
-            "source": source,
-            "options": fields.next(),
-            // ext4 shows its journal's thread, where it has one
-            "journal": (kind == "ext4")
-                .then(|| fs::exists(format!("/sys/fs/ext4/{device}/journal_task")).unwrap_or(false)),
-            "write_cache": first_line(&format!("/sys/dev/block/{place}/queue/write_cache")),
-        }));
-    }
-    found
+    let disks = Disk::of_process(pid);
+    let told = disks.iter().map(|disk| {
+        json!({
+            "type": disk.file_system,
+            "device": disk.device,
+            "options": disk.options,
+            "journal": disk.ext4_journal(),
+            "volatile_cache": disk.volatile_cache,
+        })
+    });
+    told.collect()
 }
 
 /// The machine, the command, and what was asked for.

@@ -7,9 +7,10 @@ use serde_json::json;
 
 use crate::base::config::{BrokerConfig, FlushPolicy};
 use crate::broker::start::Started;
+use crate::cli::disk::Disk;
 use crate::cli::output::Output;
-use crate::cli::serve::disk::Disk;
 use crate::cli::serve::shards::numbers;
+use crate::cli::tune::disk::kept;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -55,6 +56,13 @@ impl Banner {
             .iter()
             .map(|dir| dir.display().to_string())
             .collect();
+        let tuned: Vec<String> = self
+            .config
+            .log
+            .dirs
+            .iter()
+            .filter_map(|dir| kept(dir))
+            .collect();
         let (all, one) = acks(policy, &disks);
         if self.json {
             let object = json!({
@@ -64,6 +72,7 @@ impl Banner {
                 "cores": self.cores,
                 "listeners": addresses,
                 "data": dirs,
+                "disks": tuned,
                 "flush_policy": policy.name(),
                 "flush_method": method(policy),
                 "acks_all": all,
@@ -85,14 +94,18 @@ impl Banner {
             1 => "1 shard".to_owned(),
             n => format!("{n} shards"),
         };
-        for (what, value) in [
+        let mut lines = vec![
             ("listeners", addresses.join(", ")),
             ("cores", format!("{} ({shards})", self.cores)),
             ("data", data.join(", ")),
+        ];
+        lines.extend(tuned.into_iter().map(|line| ("disk", line)));
+        lines.extend([
             ("flush", format!("{}: {}", policy.name(), method(policy))),
             ("acks=all", all),
             ("acks=1", one),
-        ] {
+        ]);
+        for (what, value) in lines {
             // a string takes all
             let _ = writeln!(text, "  {what:<10} {value}");
         }
@@ -142,6 +155,7 @@ mod tests {
             file_system: fs.into(),
             device: "/dev/x".into(),
             volatile_cache: cache,
+            ..Disk::default()
         };
         let all = |policy, disks: &[Disk]| acks(policy, disks).0;
         let group = FlushPolicy::Group;

@@ -1,7 +1,6 @@
 //! `corelane serve`: the broker.
 
 mod banner;
-mod disk;
 mod files;
 mod logs;
 mod settings;

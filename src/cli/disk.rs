@@ -1,0 +1,191 @@
+//! What files lie on, as far as the system tells.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::sys::stat;
+
+const SECTOR_BYTES: u64 = 512;
+
+/// A file system and its device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    /// As in `ext4`.
+    pub file_system: String,
+    /// As in `/dev/nvme0n1p2`; empty where there is none.
+    pub device: String,
+    /// As it was mounted.
+    pub options: String,
+    /// Whether the device has a write cache that forgets without power; `None` where the system
+    /// does not tell.
+    pub volatile_cache: Option<bool>,
+    /// Whether the device takes writes that are durable by themselves (forced unit access).
+    pub fua: Option<bool>,
+    /// Major and minor number, as in `259:2`.
+    pub number: String,
+}
+
+/// What a device did since it is there, by the kernel's `Documentation/block/stat.rst`; flushes are
+/// counted since Linux 5.5.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub writes: u64,
+    pub written_bytes: u64,
+    pub flushes: u64,
+}
+
+impl Counters {
+    /// What was done since then.
+    pub fn since(self, before: Counters) -> Counters {
+        Counters {
+            writes: self.writes.saturating_sub(before.writes),
+            written_bytes: self.written_bytes.saturating_sub(before.written_bytes),
+            flushes: self.flushes.saturating_sub(before.flushes),
+        }
+    }
+
+    /// Of two devices together.
+    pub fn and(self, other: Counters) -> Counters {
+        Counters {
+            writes: self.writes + other.writes,
+            written_bytes: self.written_bytes + other.written_bytes,
+            flushes: self.flushes + other.flushes,
+        }
+    }
+}
+
+impl Disk {
+    /// Looks the directory's disk up; what is not found stays empty.
+    pub fn of(directory: &Path) -> Disk {
+        // it may be made only by this start: its nearest parent tells as well
+        let there = directory.ancestors().find_map(|dir| {
+            let dir = if dir.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                dir
+            };
+            fs::metadata(dir).ok()
+        });
+        there.map_or_else(Disk::default, |metadata| Disk::numbered(metadata.dev()))
+    }
+
+    /// The disks of the files that a process has open, but for what it says to.
+    pub fn of_process(pid: u32) -> Vec<Disk> {
+        let said = |fd: &fs::DirEntry| ["0", "1", "2"].iter().any(|n| fd.file_name() == *n);
+        let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+            return Vec::new();
+        };
+        let open = open.flatten().filter(|fd| !said(fd));
+        let files = open.filter_map(|fd| fs::metadata(fd.path()).ok());
+        let files = files.filter(|file| file.is_file());
+        let devices: BTreeSet<u64> = files.map(|file| file.dev()).collect();
+        devices.into_iter().map(Disk::numbered).collect()
+    }
+
+    fn numbered(device: u64) -> Disk {
+        let number = format!("{}:{}", stat::major(device), stat::minor(device));
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let (file_system, device, options) = mount(&mounts, &number).unwrap_or_default();
+        let cache = queue(&number, "write_cache");
+        Disk {
+            file_system,
+            device,
+            options,
+            volatile_cache: match cache.as_deref() {
+                Some("write back") => Some(true),
+                Some("write through") => Some(false),
+                _ => None,
+            },
+            fua: queue(&number, "fua").map(|fua| fua != "0"),
+            number,
+        }
+    }
+
+    /// True for file systems that live in memory.
+    pub fn is_memory(&self) -> bool {
+        matches!(self.file_system.as_str(), "tmpfs" | "ramfs")
+    }
+
+    /// Whether an ext4 has a journal; `None` for others.
+    pub fn ext4_journal(&self) -> Option<bool> {
+        let device = self.device.rsplit('/').next().unwrap_or_default();
+        // the thread that writes it, where there is one
+        let thread = fs::read_to_string(format!("/sys/fs/ext4/{device}/journal_task")).ok()?;
+        (self.file_system == "ext4").then(|| thread.trim() != "<none>")
+    }
+
+    /// What its device did; none where there is no device.
+    pub fn counters(&self) -> Option<Counters> {
+        let text = fs::read_to_string(format!("/sys/dev/block/{}/stat", self.number)).ok()?;
+        counters(&text)
+    }
+}
+
+fn counters(text: &str) -> Option<Counters> {
+    let fields: Vec<u64> = text
+        .split_whitespace()
+        .map_while(|field| field.parse().ok())
+        .collect();
+    Some(Counters {
+        writes: *fields.get(4)?,
+        written_bytes: fields.get(6)? * SECTOR_BYTES,
+        flushes: fields.get(15).copied().unwrap_or(0),
+    })
+}
+
+/// File system, source and its options of the mount with that device number.
+fn mount(mountinfo: &str, number: &str) -> Option<(String, String, String)> {
+    mountinfo.lines().find_map(|line| {
+        // id parent major:minor root mount options ... - type source options
+        let (before, after) = line.split_once(" - ")?;
+        if before.split(' ').nth(2)? != number {
+            return None;
+        }
+        let mut after = after.split(' ').map(str::to_owned);
+        Some((
+            after.next()?,
+            after.next()?,
+            after.next().unwrap_or_default(),
+        ))
+    })
+}
+
+fn queue(number: &str, what: &str) -> Option<String> {
+    let device = format!("/sys/dev/block/{number}");
+    // a partition has its queue at the disk it is part of
+    let found = [format!("{device}/queue"), format!("{device}/../queue")]
+        .into_iter()
+        .find_map(|queue| fs::read_to_string(format!("{queue}/{what}")).ok())?;
+    Some(found.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_found_by_its_device() {
+        let table = "22 1 259:2 / / rw,relatime shared:1 - ext4 /dev/nvme0n1p2 rw\n\
+                     30 22 0:26 / /tmp rw shared:5 - tmpfs tmpfs rw,size=1g\n";
+        let ext4 = ("ext4".into(), "/dev/nvme0n1p2".into(), "rw".into());
+        assert_eq!(mount(table, "259:2"), Some(ext4));
+        assert_eq!(mount(table, "0:26").unwrap().0, "tmpfs");
+        assert_eq!(mount(table, "8:1"), None);
+    }
+
+    #[test]
+    fn a_devices_counters_are_read() {
+        let line = "  1 2 3 4 50 6 700 8 0 10 11 12 13 14 15 160 17\n";
+        let found = Counters {
+            writes: 50,
+            written_bytes: 700 * 512,
+            flushes: 160,
+        };
+        assert_eq!(counters(line), Some(found));
+        let old = "1 2 3 4 50 6 700 8 0 10 11";
+        assert_eq!(counters(old).unwrap().flushes, 0);
+        assert_eq!(counters(""), None);
+    }
+}

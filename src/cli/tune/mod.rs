@@ -1,0 +1,43 @@
+//! `corelane tune`: what the broker stands on.
+
+pub mod disk;
+mod measure;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use crate::cli::output::Output;
+
+#[derive(Debug, Subcommand)]
+pub enum TuneAction {
+    /// Measure a disk as a broker uses it: whether its flushes are true, how long they take, how
+    /// large commits should be, and what it takes for long
+    ///
+    /// Writes a file of --size bytes into the directory, which is gone at the end, and keeps what
+    /// it found as corelane.disk there: a broker that starts on that directory tells it.
+    Disk(TuneDisk),
+}
+
+#[derive(Debug, Args)]
+pub struct TuneDisk {
+    /// A directory on the disk, best an empty one of log.dirs
+    #[arg(default_value = "data")]
+    pub dir: PathBuf,
+    /// How long all of it takes, about
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = crate::cli::args::seconds)]
+    pub time: Duration,
+    /// Bytes that are written at most, again and again
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(16..=1 << 20))]
+    pub size_mib: u64,
+    /// Do not keep the result
+    #[arg(long)]
+    pub no_keep: bool,
+}
+
+pub fn run(action: TuneAction, output: &Output) -> anyhow::Result<()> {
+    match action {
+        TuneAction::Disk(options) => disk::run(&options, output),
+    }
+}
