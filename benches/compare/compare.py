@@ -25,8 +25,10 @@ CORELANE = os.environ["CORELANE"]
 PORT = 19192
 START_LIMIT_S = 120
 STOP_LIMIT_S = 120
-# a load that takes longer has hung
-LOAD_LIMIT_S = 300
+# a load that takes so much longer than it should has hung
+GRACE_S = 240
+# not measured: a virtual machine compiles what it runs often, and starts cold
+WARM_UP = ["produce", "--batch-bytes", "16384", "--partitions", "16", "--producers", "4"]
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -124,6 +126,8 @@ class Peer:
         return took
 
     def resident_mib(self):
+        if self.process.poll() is not None:
+            sys.exit(f"{self} ended by itself, with code {self.process.returncode}")
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) / 1024
 
@@ -164,7 +168,7 @@ def bench(peer, load, options):
                "--bootstrap", f"127.0.0.1:{PORT}", "--core", options.load_core,
                "--broker-pid", str(peer.process.pid), "--duration", str(options.seconds),
                "--warmup", str(max(1.0, options.seconds / 3))]
-    ended = run(command)
+    ended = run(command, options.seconds)
     if ended.returncode != 0:
         said = ended.stderr.strip()
         print(f"    failed: {said}", flush=True)
@@ -172,12 +176,13 @@ def bench(peer, load, options):
     return json.loads(ended.stdout)
 
 
-def run(command):
-    """Runs a load to its end, or to that of its time."""
+def run(command, seconds=0):
+    """Runs a load of so many seconds to its end, or to that of its time."""
+    limit = 2 * seconds + GRACE_S
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=LOAD_LIMIT_S)
+        return subprocess.run(command, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, -1, "", f"no end after {LOAD_LIMIT_S} s")
+        return subprocess.CompletedProcess(command, -1, "", f"no end after {limit:.0f} s")
 
 
 def perf_test(peer, options):
@@ -192,7 +197,7 @@ def perf_test(peer, options):
                "--throughput", "-1", "--producer-props",
                f"bootstrap.servers=127.0.0.1:{PORT}", "acks=all", "batch.size=65536",
                "linger.ms=5", "buffer.memory=67108864"]
-    ended = run(command)
+    ended = run(command, 10 * seconds)
     found = re.search(r"([\d.]+) records/sec \(([\d.]+) MB/sec\).*?([\d.]+) ms 99th",
                       ended.stdout.strip().splitlines()[-1] if ended.stdout.strip() else "")
     if ended.returncode != 0 or not found:
@@ -207,7 +212,9 @@ def ceilings(loads, options):
     for name, load, _ in loads:
         command = [CORELANE, "bench", *load, "--json", "--ceiling", "--core", options.load_core]
         ended = run(command)
-        found[name] = json.loads(ended.stdout) if ended.returncode == 0 else None
+        if ended.returncode != 0:
+            sys.exit(f"the ceiling of {name!r} failed: {ended.stderr.strip()}")
+        found[name] = json.loads(ended.stdout)
     return found
 
 
@@ -221,6 +228,11 @@ def run_round(peer, loads, options):
         started = peer.start()
         time.sleep(1)
         results["start"] = {"start_s": started, "idle_mib": peer.resident_mib()}
+        print(f"  {peer}: warming up", flush=True)
+        seconds = "20" if options.full else "5"
+        warm = [CORELANE, "bench", *WARM_UP, "--json", "--no-ceiling", "--core", options.load_core,
+                "--bootstrap", f"127.0.0.1:{PORT}", "--duration", seconds]
+        run(warm, float(seconds))
         for name, load, _ in loads:
             print(f"  {peer}: {name}", flush=True)
             results[name] = bench(peer, load, options)
@@ -249,8 +261,9 @@ def three_digits(value):
     return f"{value:.{max(0, 3 - len(str(int(value))))}f}"
 
 
-def cell(values, failed):
-    """The median, with the least and the most of several, and how many runs failed."""
+def cell(values, failed, short):
+    """The median, with the least and the most of several, how many runs failed, and how many did
+    not come so far."""
     told = "-"
     if values:
         told = three_digits(statistics.median(values))
@@ -258,6 +271,8 @@ def cell(values, failed):
         told += f" ({three_digits(min(values))}-{three_digits(max(values))})"
     if failed:
         told += f", {failed} failed"
+    if short:
+        told += f", {short} not reached"
     return told
 
 
@@ -281,13 +296,20 @@ def table(rows, rounds, columns):
                 values = [look_up(results[column].get(name), way) for results in rounds]
                 found[column] = [value for value in values if value is not None]
             failed = {column: len(failures(rounds, column, name)) for column in columns}
-            cells = [name, metric, *(cell(found[column], failed[column]) for column in columns)]
+            # a run that did not fail and has no figure, as a backlog that was never caught up
+            ran = {c: sum(name in results[c] for results in rounds) for c in columns}
+            short = {c: ran[c] - failed[c] - len(found[c]) for c in columns}
+            spoiled = {c for c in columns
+                       if failed[c] or short[c] or any(behind(rounds, c, name))}
+            cells = [name, metric, *(cell(found[c], failed[c], short[c]) for c in columns)]
             for ours, theirs in pairs:
-                if not found[ours] or not found[theirs] or not statistics.median(found[theirs]):
+                if not all(found[side] and statistics.median(found[side]) for side in (ours, theirs)):
                     cells.append("-")
                     continue
                 ratio = statistics.median(found[ours]) / statistics.median(found[theirs])
-                wins = (ratio < 1) == less_is_better
+                apart = (max(found[ours]) < min(found[theirs]) if less_is_better
+                         else min(found[ours]) > max(found[theirs]))
+                wins = apart and not spoiled & {ours, theirs}
                 cells.append(f"{'**' if wins else ''}{ratio:.2f}{'**' if wins else ''}")
                 drawn.append((f"{name}: {metric}", (ours, theirs), ratio, less_is_better))
             lines.append("| " + " | ".join(cells) + " |")
@@ -358,7 +380,7 @@ def report(out, options, peers, loads, rounds, found_ceilings):
             f"{about['congestion_control']}",
             f"- disk: {about['disk']}", "",
             "Medians, with the least and the most; ratios of medians, in bold where Corelane is "
-            "better. CPU is that of the whole machine without the load's process. *flushed*: an "
+            "better in every round. CPU is that of the whole machine without the load's process. *flushed*: an "
             "ack waits for stable storage; *acked*: it does not.", "", *lines, "",
             "![ratios](ratios.svg)", "", "## What the load itself could do", "",
             "| load | records/s | MB/s | p99 ms |", "|---|---|---|---|"]
@@ -375,9 +397,9 @@ def report(out, options, peers, loads, rounds, found_ceilings):
     if failed or short:
         text += ["", "## What failed, and what fell behind its rate", "", *failed, *short]
     (out / "README.md").write_text("\n".join(text) + "\n")
-    picture(out / "ratios.svg", drawn)
     raw = {"machine": about, "ceilings": found_ceilings, "rounds": rounds}
     (out / "raw.json").write_text(json.dumps(raw, indent=1) + "\n")
+    picture(out / "ratios.svg", drawn)
 
 
 def arguments():

@@ -27,13 +27,14 @@ pub struct Disk {
     pub number: String,
 }
 
-/// What a device did since it is there, by the kernel's `Documentation/block/stat.rst`; flushes are
-/// counted since Linux 5.5.
+/// What a device did since it is there, by the kernel's `Documentation/block/stat.rst`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     pub writes: u64,
     pub written_bytes: u64,
-    pub flushes: u64,
+    /// Counted since Linux 5.5, for whole disks that have a request queue: not for partitions (these
+    /// show their disk's), the device mapper, or md.
+    pub flushes: Option<u64>,
 }
 
 impl Counters {
@@ -42,7 +43,10 @@ impl Counters {
         Counters {
             writes: self.writes.saturating_sub(before.writes),
             written_bytes: self.written_bytes.saturating_sub(before.written_bytes),
-            flushes: self.flushes.saturating_sub(before.flushes),
+            flushes: self
+                .flushes
+                .zip(before.flushes)
+                .map(|(after, before)| after.saturating_sub(before)),
         }
     }
 
@@ -51,7 +55,7 @@ impl Counters {
         Counters {
             writes: self.writes + other.writes,
             written_bytes: self.written_bytes + other.written_bytes,
-            flushes: self.flushes + other.flushes,
+            flushes: self.flushes.zip(other.flushes).map(|(a, b)| a + b),
         }
     }
 }
@@ -71,13 +75,21 @@ impl Disk {
         there.map_or_else(Disk::default, |metadata| Disk::numbered(metadata.dev()))
     }
 
-    /// The disks of the files that a process has open, but for what it says to.
+    /// The disks of the files that a process may write, but for what it says to.
     pub fn of_process(pid: u32) -> Vec<Disk> {
         let said = |fd: &fs::DirEntry| ["0", "1", "2"].iter().any(|n| fd.file_name() == *n);
         let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else {
             return Vec::new();
         };
-        let open = open.flatten().filter(|fd| !said(fd));
+        // how it was opened, as open(2) takes it: the last two bits tell of writing
+        let writes = |fd: &fs::DirEntry| {
+            let path = format!("/proc/{pid}/fdinfo/{}", fd.file_name().to_string_lossy());
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+            let flags = flags.and_then(|flags| u64::from_str_radix(flags.trim(), 8).ok());
+            flags.is_some_and(|flags| flags & 3 != 0)
+        };
+        let open = open.flatten().filter(|fd| !said(fd) && writes(fd));
         let files = open.filter_map(|fd| fs::metadata(fd.path()).ok());
         let files = files.filter(|file| file.is_file());
         let devices: BTreeSet<u64> = files.map(|file| file.dev()).collect();
@@ -108,9 +120,11 @@ impl Disk {
         matches!(self.file_system.as_str(), "tmpfs" | "ramfs")
     }
 
-    /// Whether an ext4 has a journal; `None` for others.
+    /// Whether an ext4 has a journal; `None` for others, and where the system does not tell.
     pub fn ext4_journal(&self) -> Option<bool> {
-        let device = self.device.rsplit('/').next().unwrap_or_default();
+        // by the kernel's name of it, which may differ from the one that was mounted
+        let device = fs::canonicalize(format!("/sys/dev/block/{}", self.number)).ok()?;
+        let device = device.file_name()?.to_str()?;
         // the thread that writes it, where there is one
         let thread = fs::read_to_string(format!("/sys/fs/ext4/{device}/journal_task")).ok()?;
         (self.file_system == "ext4").then(|| thread.trim() != "<none>")
@@ -118,8 +132,16 @@ impl Disk {
 
     /// What its device did; none where there is no device.
     pub fn counters(&self) -> Option<Counters> {
-        let text = fs::read_to_string(format!("/sys/dev/block/{}/stat", self.number)).ok()?;
-        counters(&text)
+        let device = format!("/sys/dev/block/{}", self.number);
+        let stat = |path: String| counters(&fs::read_to_string(path).ok()?);
+        let its = stat(format!("{device}/stat"))?;
+        let is = |what: &str| fs::exists(format!("{device}/{what}")).unwrap_or(false);
+        let flushes = match (is("dm") || is("md"), is("partition")) {
+            (true, _) => None,
+            (_, true) => stat(format!("{device}/../stat")).and_then(|disk| disk.flushes),
+            _ => its.flushes,
+        };
+        Some(Counters { flushes, ..its })
     }
 }
 
@@ -131,7 +153,7 @@ fn counters(text: &str) -> Option<Counters> {
     Some(Counters {
         writes: *fields.get(4)?,
         written_bytes: fields.get(6)? * SECTOR_BYTES,
-        flushes: fields.get(15).copied().unwrap_or(0),
+        flushes: fields.get(15).copied(),
     })
 }
 
@@ -181,11 +203,11 @@ mod tests {
         let found = Counters {
             writes: 50,
             written_bytes: 700 * 512,
-            flushes: 160,
+            flushes: Some(160),
         };
         assert_eq!(counters(line), Some(found));
         let old = "1 2 3 4 50 6 700 8 0 10 11";
-        assert_eq!(counters(old).unwrap().flushes, 0);
+        assert_eq!(counters(old).unwrap().flushes, None);
         assert_eq!(counters(""), None);
     }
 }

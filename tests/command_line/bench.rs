@@ -267,8 +267,11 @@ fn an_interrupted_run_ends_and_takes_its_topic_away() {
     cli.ok(&["topic", "create", "kept"], "");
     let load = running(&cli, "kept");
     let pid = Pid::from_raw(load.0.id() as i32);
+    // a broker that answers no more holds it no longer
+    cli.broker.freeze().unwrap();
     kill(pid, Signal::SIGINT).unwrap();
     assert!(failed(load).contains("interrupted"));
+    cli.broker.thaw().unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_corelane"))
         .args(["bench", "produce", "--no-ceiling", "--duration", "25"])
         .args(["--bootstrap", &cli.address])

@@ -76,13 +76,13 @@ pub struct Load {
     #[arg(short = 'z', long, default_value = "none")]
     pub codec: Codec,
     /// Bytes of a batch at most, before it is compressed; 1 makes a batch of each record
-    #[arg(long, value_name = "BYTES", default_value_t = 65_536)]
+    #[arg(long, value_name = "BYTES", default_value_t = 65_536, value_parser = bytes)]
     pub batch_bytes: usize,
     /// Wait so long for a batch to fill
     #[arg(long, value_name = "MS", default_value_t = 0.0, value_parser = milliseconds)]
     pub linger_ms: f64,
     /// Bytes of a request at most, if it is more than a batch; with --depth each has one batch
-    #[arg(long, value_name = "BYTES", default_value_t = 1_048_576)]
+    #[arg(long, value_name = "BYTES", default_value_t = 1_048_576, value_parser = bytes)]
     pub request_bytes: usize,
     /// What to wait for: the flush and all replicas, the leader's write, nothing
     #[arg(short, long, value_enum, default_value = "all")]
@@ -91,7 +91,7 @@ pub struct Load {
     #[arg(long)]
     pub idempotent: bool,
     /// Bytes that a fetch asks for of a partition
-    #[arg(long, value_name = "BYTES", default_value_t = 1_048_576)]
+    #[arg(long, value_name = "BYTES", default_value_t = 1_048_576, value_parser = clap::value_parser!(i32).range(1..))]
     pub fetch_bytes: i32,
     /// Connections that read what was there before again and again, for mixed
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -130,6 +130,13 @@ fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if (0.01..=1e9).contains(&rate) => Ok(rate),
         _ => Err("a number of records a second, 0.01 to 1e9".into()),
+    }
+}
+
+fn bytes(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(bytes) if (1..=SIZE_MAX).contains(&bytes) => Ok(bytes),
+        _ => Err(format!("a number of bytes, 1 to {SIZE_MAX}")),
     }
 }
 

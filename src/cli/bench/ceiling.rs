@@ -15,8 +15,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use crate::base::ids::{ProducerId, ShardId, Uuid};
+use crate::cli::bench::args::Load;
 use crate::cli::bench::client::{self, Frames};
-use crate::cli::bench::world::{ARENA_BYTES, Place, Target};
+use crate::cli::bench::world::{Place, Target, arena_bytes};
 use crate::ring::buf::Buf;
 use crate::ring::sync::Event;
 use crate::ring::uring::UringDriver;
@@ -48,7 +49,10 @@ pub struct Server {
 
 impl Server {
     /// Starts it, on a core where one is given. `keep` makes it keep what it gets.
-    pub fn start(core: Option<usize>, keep: bool, connections: usize) -> anyhow::Result<Server> {
+    pub fn start(core: Option<usize>, keep: bool, load: &Load) -> anyhow::Result<Server> {
+        let connections = load.producers + load.consumers + load.replayers;
+        let read_bytes = client::read_bytes(connections as usize);
+        let arena_bytes = arena_bytes(load)?;
         let over = Arc::new(AtomicBool::new(false));
         let (told, address) = mpsc::channel();
         let its = over.clone();
@@ -59,12 +63,11 @@ impl Server {
                 Err(error) => return drop(told.send(Err(error))),
             };
             let options = ExecutorOptions {
-                arena_bytes: ARENA_BYTES,
+                arena_bytes,
                 poll: Duration::ZERO,
             };
             let mut executor = Executor::with_options(driver, ShardId(0), options);
             let ring = executor.ring();
-            let read_bytes = client::read_bytes(ARENA_BYTES, connections);
             executor.block_on(serve(&ring, keep, read_bytes, &its, &told));
         };
         let thread = thread::Builder::new().name("ceiling".into()).spawn(body)?;

@@ -15,16 +15,16 @@ use crate::wire::write::Writer;
 const NAME: &str = "corelane-bench";
 /// Received at a time, at least, where connections leave so much to each.
 const READ_BYTES: RangeInclusive<usize> = 4 << 10..=256 << 10;
-/// Of the arena for that.
-const READ_PART: usize = 4;
+/// All of them together.
+const READ_ALL_BYTES: usize = 256 << 20;
 /// A longer frame is none that was asked for.
 const FRAME_BYTES_MAX: usize = 128 << 20;
 /// Head of a request: everything but batches.
 const HEAD_BYTES: usize = 4096;
 
 /// Bytes that each of so many connections receives at a time.
-pub fn read_bytes(arena: usize, connections: usize) -> usize {
-    let part = arena / READ_PART / connections.max(1);
+pub fn read_bytes(connections: usize) -> usize {
+    let part = READ_ALL_BYTES / connections.max(1);
     part.clamp(*READ_BYTES.start(), *READ_BYTES.end())
 }
 

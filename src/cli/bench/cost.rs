@@ -107,7 +107,7 @@ impl Cost {
             "broker_written_bytes": self.broker_written_bytes,
             "device_writes": self.device.map(|device| device.writes),
             "device_written_bytes": self.device.map(|device| device.written_bytes),
-            "device_flushes": self.device.map(|device| device.flushes),
+            "device_flushes": self.device.and_then(|device| device.flushes),
         })
     }
 }

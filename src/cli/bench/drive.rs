@@ -1,9 +1,12 @@
 //! One run of a load.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::anyhow;
 
 use crate::base::ids::ShardId;
 use crate::base::time::Monotonic;
@@ -14,7 +17,7 @@ use crate::cli::bench::cost::{Cost, Snapshot};
 use crate::cli::bench::measure::{Measure, Sum};
 use crate::cli::bench::report::{Ceiling, Interval, Outcome, Side};
 use crate::cli::bench::view::View;
-use crate::cli::bench::world::{ARENA_BYTES, Pace, Reader, Target, World, spread};
+use crate::cli::bench::world::{Pace, Reader, Share, Target, World, arena_bytes, spread};
 use crate::cli::bench::{INTERRUPTS, Kind, consumer, producer, topics};
 use crate::cli::client::Cluster;
 use crate::cli::output::Output;
@@ -60,7 +63,7 @@ pub fn once(
         let outcome = on_ring(kind, load, target.clone(), pace, None, view)?;
         // connections that did nothing for the time of a run may be closed
         if load.acks != Acks::None {
-            topics::check_ends(&mut open()?, &target, &outcome.acked)?;
+            topics::check_ends(&mut open()?, &target, &outcome.acked, load.broker.timeout)?;
         }
         Ok(outcome)
     };
@@ -90,8 +93,7 @@ pub fn ceiling(kind: Kind, load: &Load, core: Option<usize>) -> anyhow::Result<C
         ..load.clone()
     };
     let run = |pace| {
-        let connections = load.producers + load.consumers + load.replayers;
-        let server = Server::start(core, kind.consumes(), connections as usize)?;
+        let server = Server::start(core, kind.consumes(), load)?;
         let target = server.target(load.partitions, load.producers);
         let most = kind.consumes().then_some(most);
         on_ring(kind, &short, target, pace, most, &mut View::none())
@@ -124,7 +126,7 @@ fn on_ring(
 ) -> anyhow::Result<Outcome> {
     let driver = Rc::new(UringDriver::new()?);
     let options = ExecutorOptions {
-        arena_bytes: ARENA_BYTES,
+        arena_bytes: arena_bytes(load)?,
         poll: Duration::ZERO,
     };
     let mut executor = Executor::with_options(driver, ShardId(0), options);
@@ -148,9 +150,31 @@ async fn drive(
         ring.spawn(until_interrupted(world.clone(), signals)),
         ring.spawn(until_stuck(world.clone(), kind)),
     ];
-    let driven = measured(&world, kind, pace, most, view).await;
+    let driven = unless_failed(&world, measured(&world, kind, pace, most, view)).await;
     drop(guards);
     driven
+}
+
+/// What comes of a future, or the failure of the run, which no wait for a broker may outlive.
+async fn unless_failed<T>(
+    world: &World,
+    future: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let failed = async {
+        loop {
+            let wait = world.changed.wait();
+            if let Some(failure) = world.failure() {
+                return failure;
+            }
+            wait.await;
+        }
+    };
+    let (mut future, mut failed) = (pin!(future), pin!(failed));
+    poll_fn(|cx| match failed.as_mut().poll(cx) {
+        Poll::Ready(failure) => Poll::Ready(Err(anyhow!(failure))),
+        Poll::Pending => future.as_mut().poll(cx),
+    })
+    .await
 }
 
 async fn measured(
@@ -169,7 +193,7 @@ async fn measured(
         world.left.set(Some(fill.max(1)));
         view.says("filling the topic");
         start_producers(world)?;
-        until_produced(world).await?;
+        until_produced(world).await;
         world.pace.set(pace);
     }
     world.left.set(most);
@@ -211,12 +235,9 @@ async fn measured(
     world.drain.set(true);
     world.changed.notify_all();
     view.says("waiting for the last acks and reads");
-    until_produced(world).await?;
+    until_produced(world).await;
     for consumer in consumers {
         consumer.await;
-    }
-    if let Some(failure) = world.failure() {
-        bail!(failure);
     }
     // what came late
     watched.take(world, kind, begin);
@@ -298,7 +319,11 @@ fn ways(
 }
 
 fn start_producers(world: &Rc<World>) -> anyhow::Result<()> {
-    let parts = spread(&world.target.places, world.load.producers as usize)?;
+    let parts = spread(
+        &world.target.places,
+        world.load.producers as usize,
+        Share::Yes,
+    )?;
     world.producing.set(parts.len());
     for (number, places) in parts.into_iter().enumerate() {
         let its = world.clone();
@@ -321,7 +346,8 @@ fn start_consumers(
     most: u32,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let places = &world.target.places;
-    let parts = spread(places, (most as usize).min(places.len()))?;
+    let mut parts = spread(places, most as usize, Share::No)?;
+    parts.retain(|part| !part.is_empty());
     world.reading.set(true);
     let start = |places| {
         let consumer = consumer::run(world.clone(), reader, places);
@@ -330,14 +356,11 @@ fn start_consumers(
     Ok(parts.into_iter().map(start).collect())
 }
 
-async fn until_produced(world: &Rc<World>) -> anyhow::Result<()> {
+async fn until_produced(world: &World) {
     loop {
         let wait = world.changed.wait();
-        if let Some(failure) = world.failure() {
-            bail!(failure);
-        }
         if world.producing.get() == 0 {
-            return Ok(());
+            return;
         }
         wait.await;
     }
@@ -364,7 +387,7 @@ async fn watch(
         Kind::Consume => world.is_level(),
         _ => world.now() >= end || (world.left.get() == Some(0) && world.producing.get() == 0),
     };
-    while !is_over() && !world.has_failed() {
+    while !is_over() {
         let drains = kind == Kind::Backlog && watched.drained.is_none();
         match drains || kind == Kind::Consume || world.left.get().is_some() {
             true => world.ring.sleep(LOOK).await,
@@ -405,7 +428,8 @@ impl Watched {
         let sums: Vec<_> = ways
             .map(|(name, way)| (name, way.take_interval()))
             .collect();
-        if sums.iter().any(|(_, sum)| !sum.is_empty()) {
+        // a second without an answer is one too; what comes after the last may be nothing
+        if self.told - from > 0.5 || sums.iter().any(|(_, sum)| !sum.is_empty()) {
             self.intervals.push(Interval::new(from, self.told, &sums));
         }
         sums

@@ -36,6 +36,9 @@ pub fn write(dir: &Path, outcome: &Outcome) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Points in time; none where nothing was answered.
+type Curve = Vec<(f64, Option<f64>)>;
+
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 fn percentiles(path: &Path, sides: Vec<&Side>) -> Drawn {
@@ -100,8 +103,8 @@ fn over_time(path: &Path, outcome: &Outcome) -> Drawn {
     // a second without an ack has no latency: there is a gap, as there was
     let by_second = |side: usize, value: &dyn Fn(&Interval, &Told) -> Option<f64>| {
         let points = outcome.intervals.iter();
-        let points = points.filter_map(|i| Some((i.to_s, value(i, &i.ways[side])?)));
-        points.collect::<Vec<(f64, f64)>>()
+        let points = points.map(|i| (i.to_s, value(i, &i.ways[side])));
+        points.collect::<Curve>()
     };
     let mut latencies = Vec::new();
     let mut rates = Vec::new();
@@ -128,10 +131,10 @@ fn lines(
     area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
     unit: &str,
     end: f64,
-    curves: Vec<(String, Vec<(f64, f64)>)>,
+    curves: Vec<(String, Curve)>,
 ) -> Drawn {
     let most = curves.iter().flat_map(|(_, curve)| curve);
-    let most = most.map(|point| point.1).fold(0.001, f64::max);
+    let most = most.filter_map(|point| point.1).fold(0.001, f64::max);
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .x_label_area_size(40)
@@ -140,8 +143,13 @@ fn lines(
     chart.configure_mesh().x_desc("s").y_desc(unit).draw()?;
     for (n, (name, curve)) in curves.into_iter().enumerate() {
         let colour = Palette99::pick(n).to_rgba();
+        for part in curve.split(|point| point.1.is_none()) {
+            let points = part.iter().filter_map(|point| Some((point.0, point.1?)));
+            chart.draw_series(LineSeries::new(points, colour.stroke_width(2)).point_size(2))?;
+        }
+        // the legend has it once, however many parts it has
         chart
-            .draw_series(LineSeries::new(curve, colour.stroke_width(2)))?
+            .draw_series(LineSeries::new(None::<(f64, f64)>, colour))?
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
     }

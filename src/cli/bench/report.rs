@@ -238,10 +238,12 @@ pub fn summary(output: &Output, outcome: &Outcome, setup: &Value) -> std::io::Re
         }
         if let Some(device) = cost.device {
             output.line(&format!(
-                "its disk: {:.2} bytes written for each, {} flushes, {} writes",
+                "its disk: {:.2} bytes written for each, {} writes, {} flushes",
                 device.written_bytes as f64 / 1e9 / gigabytes,
-                device.flushes,
-                device.writes
+                device.writes,
+                device
+                    .flushes
+                    .map_or("unknown".to_owned(), |n| n.to_string())
             ))?;
         }
     }

@@ -48,11 +48,18 @@ pub fn find(cluster: &mut Cluster, load: &Load) -> anyhow::Result<Topic> {
         ready: None,
     };
     let begun = Instant::now();
-    create(cluster, load, &topic.name)?;
-    if let Err(error) = wait_until_served(cluster, load, &topic.name) {
-        // what is told is why it was not served
-        let _ = remove(cluster, load, &topic.name);
-        return Err(error);
+    let made = create(cluster, load, &topic.name)
+        .and_then(|()| wait_until_served(cluster, load, &topic.name));
+    if let Err(error) = made {
+        // it may be there all the same
+        let again = Cluster::open(&load.broker.bootstrap, load.broker.timeout);
+        let removed = again.map_err(anyhow::Error::from);
+        return Err(
+            match removed.and_then(|mut c| remove(&mut c, load, &topic.name)) {
+                Ok(()) => error,
+                Err(_) => error.context(format!("topic {} was not made, or is left", topic.name)),
+            },
+        );
     }
     Ok(Topic {
         ready: Some(begun.elapsed()),
@@ -222,29 +229,50 @@ pub fn check_ends(
     cluster: &mut Cluster,
     target: &Target,
     acked: &BTreeMap<i32, u64>,
+    timeout: Duration,
 ) -> anyhow::Result<()> {
-    let info = cluster.topic(&target.name, false)?;
-    let ends = match ends(cluster, &info)? {
-        Ok(ends) => ends,
-        Err(missing) => bail!("the ends of {} can't be compared: {missing}", target.name),
-    };
-    for place in &target.places {
-        let acked = acked.get(&place.partition).copied().unwrap_or(0) as i64;
-        let (expected, end) = (place.start + acked, ends.get(&place.partition));
-        match end {
-            Some(end) if *end == expected => {}
-            Some(end) => bail!(
-                "partition {} ends at offset {end}, by its acks at {expected}: {}",
-                place.partition,
-                match *end > expected {
-                    true => "records are there that were not sent, or were sent once",
-                    false => "acked records are missing",
-                }
-            ),
-            None => bail!("partition {} is gone", place.partition),
+    let deadline = Instant::now() + timeout;
+    loop {
+        let info = cluster.topic(&target.name, false)?;
+        let missing = match ends(cluster, &info)? {
+            Ok(ends) => behind(target, acked, &ends)?,
+            Err(missing) => Some(missing),
+        };
+        // with acks=1 followers may have records yet to fetch, and the end that is told waits
+        match missing {
+            None => return Ok(()),
+            Some(what) if Instant::now() >= deadline => bail!(what),
+            Some(_) => std::thread::sleep(LOOK),
         }
     }
-    Ok(())
+}
+
+/// What ends before its acks say, if something does. An end behind them is an error.
+fn behind(
+    target: &Target,
+    acked: &BTreeMap<i32, u64>,
+    ends: &BTreeMap<i32, i64>,
+) -> anyhow::Result<Option<String>> {
+    for place in &target.places {
+        let acked = acked.get(&place.partition).copied().unwrap_or(0) as i64;
+        let expected = place.start + acked;
+        let told = |end| {
+            format!(
+                "partition {} ends at offset {end}, by its acks at {expected}",
+                place.partition
+            )
+        };
+        match ends.get(&place.partition) {
+            Some(end) if *end == expected => {}
+            Some(end) if *end > expected => bail!(
+                "{}: records are there that were not sent, or were sent once",
+                told(end)
+            ),
+            Some(end) => return Ok(Some(format!("{}: acked records are missing", told(end)))),
+            None => return Ok(Some(format!("partition {} is gone", place.partition))),
+        }
+    }
+    Ok(None)
 }
 
 /// Removes the topic.

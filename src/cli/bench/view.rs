@@ -12,14 +12,15 @@ use crate::cli::output::Output;
 
 /// Seconds whose p99 is drawn.
 const DRAWN: usize = 40;
+const STALL: char = '!';
 const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// See the module.
 pub struct View<'a> {
     lines: Option<&'a Output>,
     bar: Option<ProgressBar>,
-    /// p99 of each second in ms, of the last way that has one.
-    p99: Vec<f64>,
+    /// p99 of each second in ms, of the last way that has one; none where nothing was answered.
+    p99: Vec<Option<f64>>,
 }
 
 impl<'a> View<'a> {
@@ -71,7 +72,7 @@ impl<'a> View<'a> {
         }
         if let Some(bar) = &self.bar {
             let p99 = sums.iter().rev().find_map(|(_, sum)| sum.quantile_ms(0.99));
-            self.p99.extend(p99);
+            self.p99.push(p99);
             let told: Vec<String> = sums.iter().map(told).collect();
             bar.set_position(to as u64);
             bar.set_message(format!("{}\np99 {}", told.join("\n"), sparks(&self.p99)));
@@ -88,10 +89,13 @@ impl<'a> View<'a> {
 }
 
 /// The last values as a row of bars, the highest of them as high as a line.
-fn sparks(values: &[f64]) -> String {
+fn sparks(values: &[Option<f64>]) -> String {
     let drawn = &values[values.len().saturating_sub(DRAWN)..];
-    let most = drawn.iter().copied().fold(0.0, f64::max);
-    let level = |value: &f64| {
+    let most = drawn.iter().flatten().copied().fold(0.0, f64::max);
+    let level = |value: &Option<f64>| {
+        let Some(value) = value else {
+            return STALL;
+        };
         let part = if most > 0.0 { value / most } else { 0.0 };
         LEVELS[((part * LEVELS.len() as f64) as usize).min(LEVELS.len() - 1)]
     };
@@ -105,8 +109,10 @@ mod tests {
 
     #[test]
     fn bars_are_as_high_as_their_values() {
-        assert_eq!(sparks(&[0.0, 4.0, 8.0]), "▁▅█ (at most 8.000 ms)");
-        assert_eq!(sparks(&[0.0]), "▁ (at most 0.000 ms)");
-        assert_eq!(sparks(&[1.0; 100]).chars().take(41).count(), 41);
+        let seconds = [Some(0.0), Some(4.0), None, Some(8.0)];
+        assert_eq!(sparks(&seconds), "▁▅!█ (at most 8.000 ms)");
+        assert_eq!(sparks(&[Some(0.0)]), "▁ (at most 0.000 ms)");
+        let many = sparks(&[Some(1.0); 100]);
+        assert_eq!(many.chars().filter(|c| *c == '█').count(), DRAWN);
     }
 }

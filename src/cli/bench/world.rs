@@ -16,8 +16,8 @@ use crate::cli::bench::measure::Measure;
 use crate::ring::Ring;
 use crate::ring::sync::Event;
 
-/// Buffers of the load.
-pub const ARENA_BYTES: usize = 1 << 30;
+/// Buffers of the load at least, and at most.
+const ARENA_BYTES: std::ops::RangeInclusive<usize> = 1 << 30..=16 << 30;
 /// What Kafka's clients ask for.
 const FETCH_BYTES_MAX: usize = 50 << 20;
 
@@ -43,6 +43,24 @@ pub struct Target {
     pub fetch: i16,
     /// An id for each producer, where they are idempotent.
     pub ids: Vec<(ProducerId, i16)>,
+}
+
+/// Buffers that a load needs: each producer makes one request at a time, whose batches wait for
+/// each other's memory.
+pub fn arena_bytes(load: &Load) -> anyhow::Result<usize> {
+    let batch = load.batch_bytes.max(*load.record_bytes.end() + 4096);
+    let request = load.request_bytes.max(batch).next_power_of_two() * 2;
+    let bytes = *ARENA_BYTES.start() + load.producers as usize * request;
+    if bytes > *ARENA_BYTES.end() {
+        anyhow::bail!(
+            "{} producers with requests of {} bytes need {} GiB of buffers: lower --producers, \
+             --request-bytes or --batch-bytes",
+            load.producers,
+            load.request_bytes.max(batch),
+            bytes >> 30
+        );
+    }
+    Ok(bytes)
 }
 
 /// When records leave.
@@ -102,8 +120,8 @@ impl World {
         let consumers = (load.consumers + load.replayers) as usize;
         Rc::new(World {
             ring: ring.clone(),
-            read_bytes: client::read_bytes(ARENA_BYTES, connections as usize),
-            fetch_bytes: (ARENA_BYTES / 8 / consumers).clamp(1, FETCH_BYTES_MAX),
+            read_bytes: client::read_bytes(connections as usize),
+            fetch_bytes: (*ARENA_BYTES.start() / 8 / consumers).clamp(1, FETCH_BYTES_MAX),
             load: load.clone(),
             target,
             pace: Cell::new(pace),
@@ -182,9 +200,20 @@ impl World {
     }
 }
 
-/// Spreads partitions over connections so that each connection has partitions of one leader only;
-/// with more connections than partitions some share one.
-pub fn spread(places: &[Place], connections: usize) -> anyhow::Result<Vec<Vec<Place>>> {
+/// Whether connections may have the same partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    Yes,
+    /// Where a leader has more connections than partitions, some get none.
+    No,
+}
+
+/// Spreads partitions over connections so that each connection has partitions of one leader only.
+pub fn spread(
+    places: &[Place],
+    connections: usize,
+    share: Share,
+) -> anyhow::Result<Vec<Vec<Place>>> {
     let mut leaders: Vec<SocketAddr> = places.iter().map(|place| place.leader).collect();
     leaders.sort();
     leaders.dedup();
@@ -197,7 +226,10 @@ pub fn spread(places: &[Place], connections: usize) -> anyhow::Result<Vec<Vec<Pl
     let mut parts: Vec<Vec<Place>> = vec![Vec::new(); connections];
     for (n, leader) in leaders.iter().enumerate() {
         let theirs: Vec<&Place> = places.iter().filter(|p| p.leader == *leader).collect();
-        let mine: Vec<usize> = (n..connections).step_by(leaders.len()).collect();
+        let mut mine: Vec<usize> = (n..connections).step_by(leaders.len()).collect();
+        if share == Share::No {
+            mine.truncate(theirs.len());
+        }
         for i in 0..mine.len().max(theirs.len()) {
             let (connection, place) = (mine[i % mine.len()], theirs[i % theirs.len()]);
             parts[connection].push(place.clone());
@@ -226,7 +258,7 @@ mod tests {
                     .map(|p| place(p, (p % leaders) as u16))
                     .collect();
                 for connections in [3, 4, 16, 101] {
-                    let parts = spread(&places, connections).unwrap();
+                    let parts = spread(&places, connections, Share::Yes).unwrap();
                     assert_eq!(parts.len(), connections);
                     let mut seen: Vec<i32> = parts.iter().flatten().map(|p| p.partition).collect();
                     seen.sort();
@@ -239,6 +271,17 @@ mod tests {
                 }
             }
         }
-        assert!(spread(&[place(0, 1), place(1, 2)], 1).is_err());
+        assert!(spread(&[place(0, 1), place(1, 2)], 1, Share::Yes).is_err());
+    }
+
+    #[test]
+    fn a_partition_that_is_not_shared_has_one_connection() {
+        let places = [place(0, 1), place(1, 2), place(2, 2)];
+        for connections in 2..7 {
+            let parts = spread(&places, connections, Share::No).unwrap();
+            let mut seen: Vec<i32> = parts.iter().flatten().map(|p| p.partition).collect();
+            seen.sort();
+            assert_eq!(seen, [0, 1, 2]);
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! `corelane tune disk`: is a disk's flush true, and what does it cost?
 
-use std::fs;
-use std::io::{self, IsTerminal};
+use std::fs::{self, TryLockError};
+use std::io::{self, IsTerminal, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::Context;
+use nix::fcntl::OFlag;
+use nix::sys::statvfs::statvfs;
 use serde_json::{Value, json};
 
 use crate::cli::disk::Disk;
@@ -16,6 +19,9 @@ use crate::cli::tune::measure::{Measured, measure};
 
 /// Where the result is kept in the directory.
 const FILE: &str = "corelane.disk";
+const FILE_BYTES_MAX: u64 = 64 << 10;
+/// A broker's, and Kafka's.
+const LOCK: &str = ".lock";
 /// No device with a cache that forgets takes a write to flash or to a platter in less.
 const IMPLAUSIBLE_MS: f64 = 0.04;
 /// A flush of the file system makes one of the device, or two where it has to write its journal.
@@ -50,12 +56,15 @@ struct Verdict {
 
 pub fn run(options: &TuneDisk, output: &Output) -> anyhow::Result<()> {
     let dir = &options.dir;
-    fs::create_dir_all(dir).with_context(|| format!("{}", dir.display()))?;
+    if !dir.exists() {
+        fs::create_dir(dir).with_context(|| format!("{}", dir.display()))?;
+    }
     let disk = Disk::of(dir);
     if disk.is_memory() {
         let what = format!("{} is in memory ({})", dir.display(), disk.file_system);
         return Err(Usage(what).into());
     }
+    leaves_room(dir, options.size_mib << 20)?;
     let talks = !output.json && io::stderr().is_terminal();
     let mut says = |what: &str| {
         if talks {
@@ -78,6 +87,27 @@ pub fn run(options: &TuneDisk, output: &Output) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Neither a broker that works there may be slowed, nor its disk filled.
+fn leaves_room(dir: &Path, size: u64) -> anyhow::Result<()> {
+    let lock = fs::File::open(dir.join(LOCK));
+    if lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock))) {
+        let what = format!("a broker works in {}: stop it first", dir.display());
+        return Err(Usage(what).into());
+    }
+    let space = statvfs(dir).with_context(|| format!("{}", dir.display()))?;
+    let free = space.blocks_available() * space.fragment_size();
+    if size > free / 10 * 9 {
+        let what = format!(
+            "{} has {} MiB free, the file would take {}: lower --size-mib",
+            dir.display(),
+            free >> 20,
+            size >> 20
+        );
+        return Err(Usage(what).into());
+    }
+    Ok(())
+}
+
 /// The size from which on commits reach what the disk can do.
 fn best_size(measured: &Measured) -> usize {
     let rates = measured.flushed.iter().map(|writes| writes.mb_per_s());
@@ -92,7 +122,14 @@ fn judge(disk: &Disk, measured: &Measured) -> Vec<Verdict> {
     let mut say = |level, text: String| verdicts.push(Verdict { level, text });
     let small = &measured.flushed[0];
     let (p50, flushes) = (small.quantile_ms(0.5), small.flushes());
+    let ever = disk.counters().and_then(|counters| counters.flushes);
     match (disk.volatile_cache, flushes) {
+        (Some(true), Some(_)) if ever == Some(0) => say(
+            Level::Should,
+            "no flush was ever counted at the device: the kernel does not count them for it \
+             (several paths, or layers), or none reaches it (mounted with nobarrier)"
+                .into(),
+        ),
         (Some(true), Some(flushes)) if flushes < FLUSHES_LEAST => say(
             Level::Must,
             format!(
@@ -138,6 +175,10 @@ fn judge(disk: &Disk, measured: &Measured) -> Vec<Verdict> {
         ),
         Some(true) => say(Level::Ok, "ext4 with a journal".into()),
         None if disk.file_system == "xfs" => say(Level::Ok, "XFS".into()),
+        None if disk.file_system == "ext4" => say(
+            Level::Should,
+            "the system does not tell whether this ext4 has a journal".into(),
+        ),
         None => say(
             Level::Should,
             format!(
@@ -281,8 +322,22 @@ fn tell(
 
 /// What an earlier run found in a directory, in a line.
 pub fn kept(dir: &Path) -> Option<String> {
-    let text = fs::read_to_string(dir.join(FILE)).ok()?;
+    // nothing that lies there may hold a start up
+    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW).bits();
+    let file = fs::File::options()
+        .read(true)
+        .custom_flags(flags)
+        .open(dir.join(FILE))
+        .ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text).ok()?;
     let found: Value = serde_json::from_str(&text).ok()?;
+    if found["device"] != Disk::of(dir).device {
+        return None; // it came here from another disk
+    }
     let number = |value: &Value| value.as_f64();
     let small = &found["commits"][0];
     let musts = found["verdicts"].as_array()?;
@@ -316,7 +371,7 @@ mod tests {
             seconds: 0.1 * ms,
             latency,
             device: Some(Counters {
-                flushes,
+                flushes: Some(flushes),
                 ..Counters::default()
             }),
         }
@@ -377,10 +432,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(kept(dir.path()), None);
         let found = measured(0.5, 3, (500.0, 490.0));
-        let disk = disk(Some(true));
+        let disk = Disk {
+            device: Disk::of(dir.path()).device,
+            ..disk(Some(true))
+        };
         let verdicts = judge(&disk, &found);
         let text = result(&disk, &found, &verdicts).to_string();
-        fs::write(dir.path().join(FILE), text).unwrap();
+        fs::write(dir.path().join(FILE), &text).unwrap();
         let line = kept(dir.path()).unwrap();
         assert!(
             line.starts_with("write+flush of a page p50 0.50 ms"),
@@ -390,7 +448,14 @@ mod tests {
             line.contains("490 MB/s") && line.contains("faults"),
             "{line}"
         );
-        fs::write(dir.path().join(FILE), "{\"commits\": 1}").unwrap();
-        assert_eq!(kept(dir.path()), None);
+        let elsewhere = text.replacen("\"device\":\"", "\"device\":\"/elsewhere", 1);
+        assert_ne!(elsewhere, text);
+        for other in [elsewhere.as_str(), "{\"commits\": 1}", "", "\0"] {
+            fs::write(dir.path().join(FILE), other).unwrap();
+            assert_eq!(kept(dir.path()), None, "{other}");
+        }
+        fs::remove_file(dir.path().join(FILE)).unwrap();
+        nix::unistd::mkfifo(&dir.path().join(FILE), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert_eq!(kept(dir.path()), None, "nobody writes to it");
     }
 }

@@ -46,8 +46,8 @@ impl Writes {
 
     /// Flushes that the device saw for each write.
     pub fn flushes(&self) -> Option<f64> {
-        let device = self.device?;
-        (self.count > 0).then(|| device.flushes as f64 / self.count as f64)
+        let flushes = self.device?.flushes?;
+        (self.count > 0).then(|| flushes as f64 / self.count as f64)
     }
 }
 
