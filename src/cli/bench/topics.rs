@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 
+use crate::base::error_code::ErrorCode;
 use crate::base::ids::ProducerId;
 use crate::cli::bench::args::Load;
 use crate::cli::bench::world::{Place, Target};
@@ -98,7 +99,7 @@ pub fn prepare(cluster: &mut Cluster, load: &Load, topic: &Topic) -> anyhow::Res
     let mut ids = Vec::new();
     if load.idempotent {
         for _ in 0..load.producers {
-            ids.push(producer_id(cluster)?);
+            ids.push(producer_id(cluster, load.broker.timeout)?);
         }
     }
     Ok(Target {
@@ -298,16 +299,25 @@ pub fn remove(cluster: &mut Cluster, load: &Load, name: &str) -> anyhow::Result<
     Ok(())
 }
 
-fn producer_id(cluster: &mut Cluster) -> anyhow::Result<(ProducerId, i16)> {
+/// A broker that has just started may have none to give yet.
+fn producer_id(cluster: &mut Cluster, timeout: Duration) -> anyhow::Result<(ProducerId, i16)> {
     let request = InitProducerIdRequest {
         transaction_timeout_ms: 60_000,
         producer_id: -1,
         producer_epoch: -1,
         ..Default::default()
     };
-    let connection = cluster.controller()?;
-    let version = connection.version::<InitProducerIdRequest<'_>>(4)?;
-    let answer: InitProducerIdResponse = connection.call(&request, version)?;
-    ClientError::check(answer.error_code, None, || "a producer id".into())?;
-    Ok((ProducerId(answer.producer_id), answer.producer_epoch))
+    let deadline = Instant::now() + timeout;
+    loop {
+        let connection = cluster.controller()?;
+        let version = connection.version::<InitProducerIdRequest<'_>>(4)?;
+        let answer: InitProducerIdResponse = connection.call(&request, version)?;
+        let loading = ErrorCode::CoordinatorLoadInProgress.code();
+        if answer.error_code == loading && Instant::now() < deadline {
+            std::thread::sleep(LOOK);
+            continue;
+        }
+        ClientError::check(answer.error_code, None, || "a producer id".into())?;
+        return Ok((ProducerId(answer.producer_id), answer.producer_epoch));
+    }
 }
