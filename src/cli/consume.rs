@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use crate::base::ids::Uuid;
+use crate::broker::offsets::{EARLIEST, LATEST};
 use crate::cli::args::{Consume, StartOffset};
 use crate::cli::client::{ClientError, Cluster, TopicInfo};
 use crate::cli::output::Output;
@@ -16,13 +17,8 @@ use crate::cli::payload;
 use crate::wire::array::Array;
 use crate::wire::batch::{BatchError, BatchView, RecordView, batches, records};
 use crate::wire::compress::decompress;
-use crate::wire::messages::{
-    FetchPartition, FetchRequest, FetchResponse, FetchTopic, ListOffsetsPartition,
-    ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
-};
+use crate::wire::messages::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
 
-const LATEST: i64 = -1;
-const EARLIEST: i64 = -2;
 /// Bytes of an answer, and of a partition in it.
 const FETCH_BYTES: i32 = 16 << 20;
 const PARTITION_BYTES: i32 = 1 << 20;
@@ -88,39 +84,7 @@ pub fn offsets(
     topic: &TopicInfo,
     timestamp: i64,
 ) -> anyhow::Result<Vec<i64>> {
-    let mut by_leader: BTreeMap<i32, Vec<ListOffsetsPartition>> = BTreeMap::new();
-    for partition in &topic.partitions {
-        let ask = ListOffsetsPartition {
-            partition_index: partition.index,
-            timestamp,
-            ..Default::default()
-        };
-        by_leader.entry(partition.leader).or_default().push(ask);
-    }
-    let mut found = BTreeMap::new();
-    for (leader, partitions) in by_leader {
-        let connection = cluster.node(leader)?;
-        let version = connection.version::<ListOffsetsRequest<'_>>(10)?;
-        let asked = ListOffsetsTopic {
-            name: &topic.name,
-            partitions: partitions.into(),
-        };
-        let request = ListOffsetsRequest {
-            replica_id: -1,
-            topics: Array::Slice(std::slice::from_ref(&asked)),
-            timeout_ms: 30_000,
-            ..Default::default()
-        };
-        let answer: ListOffsetsResponse<'_> = connection.call(&request, version)?;
-        for topic in &answer.topics {
-            for p in &topic.partitions {
-                let index = p.partition_index;
-                let what = || format!("offsets of partition {index} of {}", topic.name);
-                ClientError::check(p.error_code, None, what)?;
-                found.insert(index, p.offset);
-            }
-        }
-    }
+    let found = cluster.offsets(topic, timestamp)?;
     let of = |p: &crate::cli::client::PartitionInfo| found.get(&p.index).copied();
     let all: Option<Vec<i64>> = topic.partitions.iter().map(of).collect();
     all.context("the broker left partitions out of its answer")

@@ -11,6 +11,7 @@ mod config;
 mod consume;
 mod disk;
 mod log;
+mod on_ring;
 mod output;
 mod payload;
 mod produce;

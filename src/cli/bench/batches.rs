@@ -1,24 +1,19 @@
 //! Record batches. Where all have the same shape, one is made once, and each is a copy of as much of
 //! it as has the records that are due, stamped: what a load costs is no part of what it measures.
 
+use zerocopy::FromBytes;
+
 use crate::base::checksum::crc32c;
 use crate::base::ids::ProducerId;
 use crate::base::time::Timestamp;
 use crate::cli::bench::value::{self, Name};
 use crate::ring::Ring;
 use crate::ring::buf::Buf;
-use crate::wire::batch::{BatchBuilder, BatchView, records};
+use crate::wire::batch::{
+    BATCH_LENGTH_END, BatchBuilder, BatchHeader, BatchView, CRC_START, records,
+};
 use crate::wire::compress::Codec;
 
-/// Where fields of a batch stand.
-const LENGTH_AT: usize = 8;
-const LENGTH_FROM: usize = 12;
-const CRC_AT: usize = 17;
-const CRC_FROM: usize = 21;
-const LAST_OFFSET_AT: usize = 23;
-const TIMESTAMPS_AT: usize = 27;
-const PRODUCER_AT: usize = 43;
-const COUNT_AT: usize = 57;
 /// Of a record in a batch, beside key and value: about.
 const RECORD_OVERHEAD: usize = 12;
 const KEY_BYTES: usize = 16;
@@ -146,8 +141,7 @@ impl Batches {
         for (name, at) in names.zip(&template.values_at) {
             name.write(&mut buf[*at..*at + value::BYTES]);
         }
-        shorten(&mut buf[..len], count);
-        stamp(&mut buf[..len], now, sequence);
+        stamp(&mut buf[..len], count, now, sequence);
         Ok(buf.freeze(0..len))
     }
 
@@ -197,26 +191,27 @@ impl Batches {
     }
 }
 
-/// Makes the first records of a template a batch.
-fn shorten(batch: &mut [u8], count: usize) {
-    let length = (batch.len() - LENGTH_FROM) as i32;
-    batch[LENGTH_AT..LENGTH_AT + 4].copy_from_slice(&length.to_be_bytes());
-    let last = count as i32 - 1;
-    batch[LAST_OFFSET_AT..LAST_OFFSET_AT + 4].copy_from_slice(&last.to_be_bytes());
-    batch[COUNT_AT..COUNT_AT + 4].copy_from_slice(&(count as i32).to_be_bytes());
+/// Makes the first records of a template a batch of its own: count, time, producer and checksum.
+fn stamp(batch: &mut [u8], count: usize, now: Timestamp, sequence: Option<Sequence>) {
+    let length = (batch.len() - BATCH_LENGTH_END) as i32;
+    let header = header(batch);
+    header.batch_length.set(length);
+    header.last_offset_delta.set(count as i32 - 1);
+    header.records_count.set(count as i32);
+    header.base_timestamp.set(now.0);
+    header.max_timestamp.set(now.0);
+    if let Some(s) = sequence {
+        header.producer_id.set(s.id.0);
+        header.producer_epoch.set(s.epoch);
+        header.base_sequence.set(s.next);
+    }
+    let crc = crc32c(&batch[CRC_START..]);
+    self::header(batch).crc.set(crc);
 }
 
-/// Time, producer and checksum of a copied template.
-fn stamp(batch: &mut [u8], now: Timestamp, sequence: Option<Sequence>) {
-    batch[TIMESTAMPS_AT..TIMESTAMPS_AT + 8].copy_from_slice(&now.0.to_be_bytes());
-    batch[TIMESTAMPS_AT + 8..TIMESTAMPS_AT + 16].copy_from_slice(&now.0.to_be_bytes());
-    if let Some(s) = sequence {
-        batch[PRODUCER_AT..PRODUCER_AT + 8].copy_from_slice(&s.id.0.to_be_bytes());
-        batch[PRODUCER_AT + 8..PRODUCER_AT + 10].copy_from_slice(&s.epoch.to_be_bytes());
-        batch[PRODUCER_AT + 10..PRODUCER_AT + 14].copy_from_slice(&s.next.to_be_bytes());
-    }
-    let crc = crc32c(&batch[CRC_FROM..]);
-    batch[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+fn header(batch: &mut [u8]) -> &mut BatchHeader {
+    let (header, _) = BatchHeader::mut_from_prefix(batch).expect("a template begins with one");
+    header
 }
 
 #[cfg(test)]
@@ -255,8 +250,12 @@ mod tests {
             for (n, at) in template.values_at[..count].iter().enumerate() {
                 name(n as u64).write(&mut bytes[*at..*at + value::BYTES]);
             }
-            shorten(&mut bytes, count);
-            stamp(&mut bytes, Timestamp(1_700_000_000_000), Some(sequence));
+            stamp(
+                &mut bytes,
+                count,
+                Timestamp(1_700_000_000_000),
+                Some(sequence),
+            );
             let batch = BatchView::parse(&bytes).unwrap();
             assert_eq!(batch.bytes().len(), bytes.len());
             assert!(batch.verify_crc());

@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,14 +13,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use crate::base::ids::{ProducerId, ShardId, Uuid};
+use crate::base::ids::{ProducerId, Uuid};
 use crate::cli::bench::args::Load;
 use crate::cli::bench::client::{self, Frames};
 use crate::cli::bench::world::{Place, Target, arena_bytes};
+use crate::cli::on_ring::on_ring;
 use crate::ring::buf::Buf;
 use crate::ring::sync::Event;
-use crate::ring::uring::UringDriver;
-use crate::ring::{Executor, ExecutorOptions, Ring, Socket, affinity};
+use crate::ring::{Ring, Socket, affinity};
 use crate::wire::api::ApiKey;
 use crate::wire::batch::batches;
 use crate::wire::frame;
@@ -57,18 +56,17 @@ impl Server {
         let (told, address) = mpsc::channel();
         let its = over.clone();
         let body = move || {
-            let pinned = core.map_or(Ok(()), affinity::pin);
-            let driver = match pinned.and_then(|()| UringDriver::new().map_err(io::Error::other)) {
-                Ok(driver) => Rc::new(driver),
-                Err(error) => return drop(told.send(Err(error))),
-            };
-            let options = ExecutorOptions {
-                arena_bytes,
-                poll: Duration::ZERO,
-            };
-            let mut executor = Executor::with_options(driver, ShardId(0), options);
-            let ring = executor.ring();
-            executor.block_on(serve(&ring, keep, read_bytes, &its, &told));
+            let served = core
+                .map_or(Ok(()), affinity::pin)
+                .map_err(anyhow::Error::from)
+                .and_then(|()| {
+                    on_ring(arena_bytes, async |ring| {
+                        serve(&ring, keep, read_bytes, &its, &told).await
+                    })
+                });
+            if let Err(error) = served {
+                let _ = told.send(Err(error));
+            }
         };
         let thread = thread::Builder::new().name("ceiling".into()).spawn(body)?;
         let address = address.recv().context("the server ended")??;
@@ -130,18 +128,11 @@ async fn serve(
     keep: bool,
     read_bytes: usize,
     over: &AtomicBool,
-    told: &mpsc::Sender<io::Result<SocketAddr>>,
-) {
+    told: &mpsc::Sender<anyhow::Result<SocketAddr>>,
+) -> anyhow::Result<()> {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listening = ring.listen(loopback, BACKLOG);
-    let bound = listening.and_then(|listener| Ok((listener.local_addr()?, listener)));
-    let listener = match bound {
-        Ok((address, listener)) => {
-            let _ = told.send(Ok(address));
-            listener
-        }
-        Err(error) => return drop(told.send(Err(error))),
-    };
+    let listener = ring.listen(loopback, BACKLOG)?;
+    let _ = told.send(Ok(listener.local_addr()?));
     let shelf = Rc::new(Shelf {
         ring: ring.clone(),
         keep,
@@ -160,6 +151,7 @@ async fn serve(
     }
     shelf.over.set(true);
     shelf.changed.notify_all();
+    Ok(())
 }
 
 impl Shelf {

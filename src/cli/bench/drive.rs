@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use crate::base::ids::ShardId;
 use crate::base::time::Monotonic;
 use crate::cli::args::Acks;
 use crate::cli::bench::args::Load;
@@ -20,10 +19,10 @@ use crate::cli::bench::view::View;
 use crate::cli::bench::world::{Pace, Reader, Share, Target, World, arena_bytes, spread};
 use crate::cli::bench::{INTERRUPTS, Kind, consumer, producer, topics};
 use crate::cli::client::Cluster;
+use crate::cli::on_ring::on_ring;
 use crate::cli::output::Output;
+use crate::ring::JoinHandle;
 use crate::ring::process::Signals;
-use crate::ring::uring::UringDriver;
-use crate::ring::{Executor, ExecutorOptions, JoinHandle, Ring};
 
 /// In flight in a closed loop, where nothing else is said: as Kafka's clients.
 const DEPTH: usize = 5;
@@ -60,7 +59,7 @@ pub fn once(
     let topic = topics::find(&mut cluster, load)?;
     let mut run = |view| {
         let target = topics::prepare(&mut cluster, load, &topic)?;
-        let outcome = on_ring(kind, load, target.clone(), pace, None, view)?;
+        let outcome = drive(kind, load, target.clone(), pace, None, view)?;
         // connections that did nothing for the time of a run may be closed
         if load.acks != Acks::None {
             topics::check_ends(&mut open()?, &target, &outcome.acked, load.broker.timeout)?;
@@ -96,7 +95,7 @@ pub fn ceiling(kind: Kind, load: &Load, core: Option<usize>) -> anyhow::Result<C
         let server = Server::start(core, kind.consumes(), load)?;
         let target = server.target(load.partitions, load.producers);
         let most = kind.consumes().then_some(most);
-        on_ring(kind, &short, target, pace, most, &mut View::none())
+        drive(kind, &short, target, pace, most, &mut View::none())
     };
     let closed = run(closed(load))?;
     let quantiles = |outcome: &Outcome| {
@@ -116,27 +115,8 @@ pub fn ceiling(kind: Kind, load: &Load, core: Option<usize>) -> anyhow::Result<C
     })
 }
 
-fn on_ring(
-    kind: Kind,
-    load: &Load,
-    target: Target,
-    pace: Pace,
-    most: Option<u64>,
-    view: &mut View<'_>,
-) -> anyhow::Result<Outcome> {
-    let driver = Rc::new(UringDriver::new()?);
-    let options = ExecutorOptions {
-        arena_bytes: arena_bytes(load)?,
-        poll: Duration::ZERO,
-    };
-    let mut executor = Executor::with_options(driver, ShardId(0), options);
-    let ring = executor.ring();
-    executor.block_on(drive(&ring, kind, load, target, pace, most, view))
-}
-
 /// `most` bounds what is produced while measuring.
-async fn drive(
-    ring: &Ring,
+fn drive(
     kind: Kind,
     load: &Load,
     target: Target,
@@ -144,15 +124,17 @@ async fn drive(
     most: Option<u64>,
     view: &mut View<'_>,
 ) -> anyhow::Result<Outcome> {
-    let world = World::new(ring, load, target, pace);
-    let signals = Signals::new(ring, &INTERRUPTS)?;
-    let guards = [
-        ring.spawn(until_interrupted(world.clone(), signals)),
-        ring.spawn(until_stuck(world.clone(), kind)),
-    ];
-    let driven = unless_failed(&world, measured(&world, kind, pace, most, view)).await;
-    drop(guards);
-    driven
+    on_ring(arena_bytes(load)?, async |ring| {
+        let world = World::new(&ring, load, target, pace);
+        let signals = Signals::new(&ring, &INTERRUPTS)?;
+        let guards = [
+            ring.spawn(until_interrupted(world.clone(), signals)),
+            ring.spawn(until_stuck(world.clone(), kind)),
+        ];
+        let driven = unless_failed(&world, measured(&world, kind, pace, most, view)).await;
+        drop(guards);
+        driven
+    })
 }
 
 /// What comes of a future, or the failure of the run, which no wait for a broker may outlive.

@@ -6,24 +6,20 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 
-use crate::base::error_code::ErrorCode;
 use crate::base::ids::ProducerId;
+use crate::broker::offsets::LATEST;
 use crate::cli::bench::args::Load;
 use crate::cli::bench::world::{Place, Target};
 use crate::cli::client::{ClientError, Cluster, TopicInfo};
 use crate::wire::messages::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
     DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse, FetchRequest,
-    InitProducerIdRequest, InitProducerIdResponse, ListOffsetsPartition, ListOffsetsRequest,
-    ListOffsetsResponse, ListOffsetsTopic, ProduceRequest,
+    InitProducerIdRequest, InitProducerIdResponse, ProduceRequest,
 };
 
 /// From these versions on topics have ids only; below, names work with every broker.
 const PRODUCE_BY_NAME: i16 = 12;
 const FETCH_BY_NAME: i16 = 12;
-/// ListOffsets that asks for the end of a partition.
-const LATEST: i64 = -1;
-const LIST_OFFSETS: i16 = 7;
 /// How often a new topic is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -185,43 +181,14 @@ fn ends(
     cluster: &mut Cluster,
     info: &TopicInfo,
 ) -> anyhow::Result<Result<BTreeMap<i32, i64>, String>> {
-    let mut by_leader: BTreeMap<i32, Vec<ListOffsetsPartition>> = BTreeMap::new();
-    for partition in &info.partitions {
-        if partition.leader < 0 {
-            return Ok(Err(format!("partition {} has no leader", partition.index)));
-        }
-        let asked = by_leader.entry(partition.leader).or_default();
-        asked.push(ListOffsetsPartition {
-            partition_index: partition.index,
-            current_leader_epoch: -1,
-            timestamp: LATEST,
-        });
+    if let Some(partition) = info.partitions.iter().find(|p| p.leader < 0) {
+        return Ok(Err(format!("partition {} has no leader", partition.index)));
     }
-    let mut found = BTreeMap::new();
-    for (leader, partitions) in by_leader {
-        let topics = [ListOffsetsTopic {
-            name: &info.name,
-            partitions: partitions.as_slice().into(),
-        }];
-        let request = ListOffsetsRequest {
-            replica_id: -1,
-            topics: topics.as_slice().into(),
-            ..Default::default()
-        };
-        let connection = cluster.node(leader)?;
-        let version = connection.version::<ListOffsetsRequest<'_>>(LIST_OFFSETS)?;
-        let answer: ListOffsetsResponse<'_> = connection.call(&request, version)?;
-        for topic in &answer.topics {
-            for partition in &topic.partitions {
-                let what = || format!("partition {}", partition.partition_index);
-                if let Err(error) = ClientError::check(partition.error_code, None, what) {
-                    return Ok(Err(error.to_string()));
-                }
-                found.insert(partition.partition_index, partition.offset);
-            }
-        }
+    match cluster.offsets(info, LATEST) {
+        Ok(ends) => Ok(Ok(ends)),
+        Err(error @ ClientError::Refused { .. }) => Ok(Err(error.to_string())),
+        Err(error) => Err(error.into()),
     }
-    Ok(Ok(found))
 }
 
 /// That each partition ends where the acks say: a consumer stops when it has all that was acked,
@@ -312,12 +279,14 @@ fn producer_id(cluster: &mut Cluster, timeout: Duration) -> anyhow::Result<(Prod
         let connection = cluster.controller()?;
         let version = connection.version::<InitProducerIdRequest<'_>>(4)?;
         let answer: InitProducerIdResponse = connection.call(&request, version)?;
-        let loading = ErrorCode::CoordinatorLoadInProgress.code();
-        if answer.error_code == loading && Instant::now() < deadline {
-            std::thread::sleep(LOOK);
-            continue;
+        match ClientError::check(answer.error_code, None, || "a producer id".into()) {
+            Ok(()) => return Ok((ProducerId(answer.producer_id), answer.producer_epoch)),
+            Err(ClientError::Refused { code, .. })
+                if code.is_retriable() && Instant::now() < deadline =>
+            {
+                std::thread::sleep(LOOK);
+            }
+            Err(error) => return Err(error.into()),
         }
-        ClientError::check(answer.error_code, None, || "a producer id".into())?;
-        return Ok((ProducerId(answer.producer_id), answer.producer_epoch));
     }
 }

@@ -3,6 +3,7 @@
 mod cluster;
 mod connection;
 mod error;
+mod offsets;
 mod partition;
 
 pub use cluster::{Cluster, PartitionInfo, TopicInfo};

@@ -1,33 +1,17 @@
 //! Log directories of one broker, looked through together.
 
 use std::path::PathBuf;
-use std::rc::Rc;
-use std::time::Duration;
 
-use crate::base::ids::ShardId;
 use crate::cli::log::metadata::{self, Metadata};
 use crate::cli::progress::Progress;
 use crate::cli::run::Usage;
 use crate::log::verify::{Finding, Severity, Survey, survey, total_bytes};
-use crate::ring::uring::UringDriver;
-use crate::ring::{Executor, ExecutorOptions, Ring};
+use crate::ring::Ring;
 
 /// Buffers of a command that works on files alone.
-const ARENA_BYTES: usize = 16 << 20;
+pub const ARENA_BYTES: usize = 16 << 20;
 /// How far the looking is.
 const BAR: &str = "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-
-/// Runs `work` on a ring of its own.
-pub fn on_ring<T>(work: impl AsyncFnOnce(Ring) -> anyhow::Result<T>) -> anyhow::Result<T> {
-    let options = ExecutorOptions {
-        arena_bytes: ARENA_BYTES,
-        poll: Duration::ZERO,
-    };
-    let driver = Rc::new(UringDriver::new()?);
-    let mut executor = Executor::with_options(driver, ShardId(0), options);
-    let ring = executor.ring();
-    executor.block_on(work(ring))
-}
 
 /// What a set of directories holds.
 pub struct Looked {

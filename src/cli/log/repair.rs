@@ -9,7 +9,8 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::base::config::BrokerConfig;
 use crate::base::ids::NodeId;
-use crate::cli::log::directories::{Looked, look, on_ring};
+use crate::cli::log::directories::{ARENA_BYTES, Looked, look};
+use crate::cli::on_ring::on_ring;
 use crate::cli::output::{Output, counted};
 use crate::cli::run::Usage;
 use crate::log::format::meta_properties::MetaProperties;
@@ -26,7 +27,7 @@ pub fn run(
     partitions: Vec<String>,
     output: &Output,
 ) -> anyhow::Result<()> {
-    on_ring(async |ring| {
+    on_ring(ARENA_BYTES, async |ring| {
         let looked = look(&ring, dirs).await?;
         check_names(&looked.surveys, &partitions)?;
         let damage = looked.damage();

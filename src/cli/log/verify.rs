@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use anyhow::bail;
 use serde_json::{Map, Value as Json, json};
 
-use crate::cli::log::directories::{look, on_ring};
+use crate::cli::log::directories::{ARENA_BYTES, look};
+use crate::cli::on_ring::on_ring;
 use crate::cli::output::{Output, counted};
 use crate::log::verify::Finding;
 
 pub fn run(dirs: &[PathBuf], output: &Output) -> anyhow::Result<()> {
-    on_ring(async |ring| {
+    on_ring(ARENA_BYTES, async |ring| {
         let looked = look(&ring, dirs).await?;
         for finding in looked.findings() {
             output.item(finding, || object(finding))?;

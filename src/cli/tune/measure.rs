@@ -4,19 +4,17 @@
 use std::fs::{self, OpenOptions as Open};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
 use nix::fcntl::OFlag;
 
-use crate::base::ids::ShardId;
 use crate::cli::disk::{Counters, Disk};
+use crate::cli::on_ring::on_ring;
 use crate::ring::buf::Buf;
 use crate::ring::driver::{Chain, OpenOptions};
-use crate::ring::uring::UringDriver;
-use crate::ring::{Executor, ExecutorOptions, File, Ring};
+use crate::ring::{File, Ring};
 
 /// Sizes of a commit: a page to what a busy shard gathers while a flush is on its way.
 pub const SIZES: [usize; 6] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
@@ -69,15 +67,10 @@ pub fn measure(
     size: u64,
     says: &mut dyn FnMut(&str),
 ) -> anyhow::Result<Measured> {
-    let driver = Rc::new(UringDriver::new()?);
-    let options = ExecutorOptions {
-        arena_bytes: ARENA_BYTES,
-        poll: Duration::ZERO,
-    };
-    let mut executor = Executor::with_options(driver, ShardId(0), options);
-    let ring = executor.ring();
     let path = dir.join(format!(".corelane-tune-{}", std::process::id()));
-    executor.block_on(all(&ring, &path, disk, time, size, says))
+    on_ring(ARENA_BYTES, async |ring| {
+        all(&ring, &path, disk, time, size, says).await
+    })
 }
 
 async fn all(

@@ -211,7 +211,7 @@ pub(super) fn hold(fd: RawFd, on: bool) -> io::Result<()> {
 
 pub(super) fn set_congestion(fd: RawFd, name: &str) -> io::Result<()> {
     // SAFETY: the option's value is a name of the given length, which lives through the call.
-    let failed = unsafe {
+    let set = unsafe {
         libc::setsockopt(
             fd,
             libc::IPPROTO_TCP,
@@ -220,10 +220,7 @@ pub(super) fn set_congestion(fd: RawFd, name: &str) -> io::Result<()> {
             name.len() as libc::socklen_t,
         )
     };
-    match failed {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    check(set).map(drop)
 }
 
 pub(super) fn send_file(socket: RawFd, file: RawFd, offset: u64, len: usize) -> io::Result<usize> {
