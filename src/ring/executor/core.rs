@@ -9,6 +9,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::alarms::Alarms;
 use super::join::{self, JoinHandle};
 use super::ops::Ops;
 use super::tasks::{Class, Tasks};
@@ -55,6 +56,7 @@ pub(super) struct Inner {
     pub(super) tasks: Rc<Tasks>,
     pub(super) ops: Ops,
     pub(super) timers: RefCell<Timers>,
+    pub(super) alarms: RefCell<Alarms>,
     pub(super) pollers: RefCell<Vec<Weak<dyn Poller>>>,
     pub(super) hoarder: RefCell<Option<Weak<dyn Hoarder>>>,
     pub(super) now: Cell<Monotonic>,
@@ -75,6 +77,7 @@ impl Ring {
             tasks: Rc::new(Tasks::new()),
             ops: Ops::new(),
             timers: RefCell::new(Timers::new(now.0 / NANOS_PER_MS)),
+            alarms: RefCell::default(),
             pollers: RefCell::new(Vec::new()),
             hoarder: RefCell::new(None),
             now: Cell::new(now),

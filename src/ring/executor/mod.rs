@@ -3,6 +3,7 @@
 //! Owns every task of its shard. Deterministic: tasks run in the order in which they became ready, and nothing depends
 //! on addresses, hash seeds or threads.
 
+mod alarms;
 mod core;
 mod join;
 mod ops;

@@ -131,6 +131,7 @@ impl Executor {
         progressed |= self.registration.take_remote(&inner.tasks);
         progressed |= poll_all(&self.ring);
         progressed |= inner.timers.borrow_mut().advance(now.0 / NANOS_PER_MS) > 0;
+        progressed |= inner.alarms.borrow_mut().advance(now) > 0;
         Turn {
             progressed,
             next_timer: self.next_timer(),
@@ -151,7 +152,9 @@ impl Executor {
 
     fn next_timer(&self) -> Option<Monotonic> {
         let next_ms = self.ring.0.timers.borrow().next_ms();
-        next_ms.map(|ms| Monotonic(ms.saturating_mul(NANOS_PER_MS)))
+        let timer = next_ms.map(|ms| Monotonic(ms.saturating_mul(NANOS_PER_MS)));
+        let alarm = self.ring.0.alarms.borrow().next();
+        timer.into_iter().chain(alarm).min()
     }
 
     fn run_ready(&mut self, mut main: Option<(Main<'_>, &mut bool)>) -> Ran {
