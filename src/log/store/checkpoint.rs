@@ -15,6 +15,7 @@ use crate::log::store::bypass::carry;
 use crate::log::store::drains::{
     DRAINS, DrainError, DrainPace, flush_failed, for_each, take_ready, unless_full, unless_gone,
 };
+use crate::log::store::growth::Growth;
 use crate::log::store::journal::{Journal, State};
 use crate::log::store::table::{Mark, gone_into};
 
@@ -44,9 +45,10 @@ impl Journal {
     /// Frees the oldest half of what the ring holds, or with `all` everything.
     pub(crate) async fn checkpoint(self: &Rc<Self>, all: bool) -> Result<(), DrainError> {
         let begun = self.ring.now();
-        let (goal, ids) = {
+        let (goal, ids, since) = {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
+            let since = begun.since(state.last_checkpoint);
             let bytes = match all {
                 true => u64::MAX,
                 false => state.space.used() / 2,
@@ -58,7 +60,7 @@ impl Journal {
             }
             ids.sort_unstable();
             ids.dedup();
-            (goal, ids)
+            (goal, ids, since)
         };
         // what finds no space keeps its part of the ring; the rest is freed all the same, and so are
         // the files of deleted partitions, which may be the space that is missing
@@ -72,7 +74,9 @@ impl Journal {
         let took = self.ring.now().since(begun);
         self.state.borrow_mut().pace.freed(freed, took);
         full?;
-        self.grow().await?;
+        if !all {
+            self.grow(since);
+        }
         self.directory
             .look_at_space(&self.ring, self.limits.reserved_disk_bytes);
         Ok(())
@@ -199,11 +203,18 @@ impl Journal {
             superblock.first_crc = first.crc;
             superblock.durable_through = state.durable;
             superblock.table = table;
+            if let Growth::Written(end) = state.growth {
+                superblock.ring_end = end;
+            }
             (first, superblock)
         };
+        let said = superblock.ring_end;
         self.write_superblock(superblock).await?;
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
+        if state.growth == Growth::Written(said) {
+            state.growth = Growth::Said(said);
+        }
         let before = state.space.used();
         state.table = table;
         for (id, slot) in state.slots.iter_mut().enumerate() {

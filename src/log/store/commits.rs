@@ -8,6 +8,7 @@ use crate::log::commit::group::{Group, skip_page};
 use crate::log::commit::space::Pin;
 use crate::log::journal::entry::EntryKind;
 use crate::log::journal::superblock::JournalKind;
+use crate::log::store::growth::Growth;
 use crate::log::store::journal::Journal;
 use crate::ring::buf::Buf;
 use crate::ring::driver::Chain;
@@ -63,9 +64,11 @@ impl Journal {
     fn seal(&self) -> Sealed {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        if let Some(end) = state.grown.filter(|_| state.space.can_grow()) {
+        if let Growth::Said(end) = state.growth
+            && state.space.can_grow()
+        {
             state.space.grow(end);
-            state.grown = None;
+            state.growth = Growth::None;
         }
         let mut next = state.spare.pop().unwrap_or_default();
         next.number = state.open.number + 1;

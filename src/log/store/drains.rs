@@ -145,6 +145,7 @@ impl Journal {
                 }
             }
         }
+        self.until_not_growing().await;
         self.state.borrow_mut().stopped_drains = true;
         self.progress.notify_all();
     }

@@ -24,9 +24,10 @@ use crate::log::store::config::{JournalSize, LogConfig};
 use crate::log::store::counts::Counts;
 use crate::log::store::directory::{Directory, FreeJournal};
 use crate::log::store::drains::{DrainError, flush_failed};
+use crate::log::store::growth::{Growth, write_zeros};
 use crate::log::store::slot::Slot;
 use crate::log::store::table::Unnamed;
-use crate::ring::buf::{Buf, BufMut};
+use crate::ring::buf::BufMut;
 use crate::ring::driver::{Chain, OpenOptions};
 use crate::ring::sync::Event;
 use crate::ring::{File, Ring};
@@ -37,8 +38,6 @@ const MAX_ENTRY_BYTES: u64 = 2 << 20;
 pub(crate) const MIN_RING_BYTES: u64 = 1 << 20;
 /// The largest ring that grows by itself.
 const MAX_AUTO_BYTES: u64 = 1 << 30;
-/// Pre-written at a time.
-const ZERO_BYTES: usize = 1 << 20;
 
 /// What the journal must know of the configuration.
 #[derive(Clone, Debug)]
@@ -125,8 +124,8 @@ pub(crate) struct State {
     pub sealed: bool,
     /// The drains' task sleeps without a timer.
     pub drains_asleep: bool,
-    /// The file is this long and the superblock says so: the ring may take it when it can.
-    pub grown: Option<u64>,
+    /// How far a longer ring is.
+    pub growth: Growth,
     pub stopping: bool,
     pub stopped_drains: bool,
 }
@@ -263,7 +262,7 @@ impl Journal {
                 last_append: ring.now(),
                 sealed: false,
                 drains_asleep: false,
-                grown: None,
+                growth: Growth::None,
                 stopping: false,
                 stopped_drains: false,
             }),
@@ -398,43 +397,6 @@ impl Journal {
         }
         self.wake_all();
     }
-
-    /// Makes the ring's file longer, if it may and should; the ring takes the pages at a moment
-    /// when its end is free. Where there is no space for that it stays as it is.
-    pub async fn grow(&self) -> Result<(), DrainError> {
-        let (from, mut superblock) = {
-            let state = self.state.borrow();
-            let half_full = state.space.used() * 2 > state.space.capacity();
-            if !half_full || state.grown.is_some() {
-                return Ok(());
-            }
-            (state.space.end(), state.superblock.clone())
-        };
-        let capacity = from - RING_START;
-        let to = RING_START + (capacity * 2).min(self.limits.max_ring_bytes);
-        if to <= from || !self.has_space_to_grow(to - from) {
-            return Ok(());
-        }
-        match write_zeros(&self.ring, &self.file, from, to).await {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                tracing::info!(dir = %self.directory.path().display(), "no space for a larger journal");
-                return Ok(self.file.set_len(from)?);
-            }
-            Err(error) => return Err(error.into()),
-        }
-        self.file.sync_all().await.map_err(flush_failed)?;
-        superblock.ring_end = to;
-        self.write_superblock(superblock).await?;
-        self.state.borrow_mut().grown = Some(to);
-        Ok(())
-    }
-
-    /// A larger ring must not take the space below which produce is refused.
-    fn has_space_to_grow(&self, bytes: u64) -> bool {
-        let space = self.ring.space(self.directory.path());
-        space.is_ok_and(|space| space.available_bytes >= bytes + self.limits.reserved_disk_bytes)
-    }
 }
 
 fn auto_limit(ring: &Ring, directory: &Directory) -> u64 {
@@ -447,23 +409,6 @@ fn auto_limit(ring: &Ring, directory: &Directory) -> u64 {
 /// Writes zeros, so that later writes overwrite: a write into space that was only reserved makes
 /// the file system commit too.
 async fn zero(ring: &Ring, file: &File, from: u64, to: u64) -> io::Result<()> {
-    write_zeros(ring, file, from, to).await?;
+    write_zeros(ring, file, from, to, Duration::ZERO).await?;
     file.sync_all().await
-}
-
-async fn write_zeros(ring: &Ring, file: &File, from: u64, to: u64) -> io::Result<()> {
-    let mut buf = ring
-        .arena()
-        .try_alloc(ZERO_BYTES)
-        .unwrap_or_else(|| BufMut::unbudgeted(ZERO_BYTES));
-    buf.fill(0);
-    let zeros: Buf = buf.freeze(0..ZERO_BYTES);
-    let mut at = from;
-    while at < to {
-        let n = (to - at).min(ZERO_BYTES as u64) as usize;
-        file.write_at(Chain::from_iter([zeros.slice(0..n)]), at)
-            .await?;
-        at += n as u64;
-    }
-    Ok(())
 }

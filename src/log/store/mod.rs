@@ -8,6 +8,7 @@ mod config;
 mod counts;
 mod directory;
 mod drains;
+mod growth;
 mod journal;
 mod shard;
 mod slot;
