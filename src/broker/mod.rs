@@ -36,4 +36,5 @@ pub mod stages;
 pub mod start;
 pub mod sweep;
 pub mod transport;
+pub mod trim;
 pub mod watch;

@@ -91,6 +91,8 @@ pub(super) struct Inner {
     buddy: RefCell<Buddy>,
     headers: RefCell<Vec<NonNull<Block>>>,
     kept: RefCell<Kept>,
+    /// Most bytes handed out since the last [`Arena::needed_bytes`], and before it.
+    peaks: [Cell<u64>; 2],
 }
 
 /// Mappings without a user.
@@ -141,6 +143,7 @@ impl Arena {
             buddy: RefCell::new(Buddy::new(u32::try_from(chunks).unwrap_or(u32::MAX))),
             headers: RefCell::new(Vec::new()),
             kept: RefCell::default(),
+            peaks: Default::default(),
         }))
     }
 
@@ -176,8 +179,39 @@ impl Arena {
         self.carve(capacity)
     }
 
+    /// Most bytes that were handed out at once since the last call but one: a load that comes and
+    /// goes more often than that finds warm memory.
+    pub fn needed_bytes(&self) -> usize {
+        let [newer, older] = &self.0.peaks;
+        let used = self.used_bytes() as u64;
+        let newer = newer.replace(used).max(used);
+        older.replace(newer).max(newer) as usize
+    }
+
+    /// Gives a piece of what is free beyond `keep_bytes` back to the system, of 2 MiB (some ten
+    /// microseconds of work) or a single mapping; false if there is none.
+    pub fn shed(&self, keep_bytes: usize) -> bool {
+        let inner = &self.0;
+        let kept = inner.kept.borrow_mut().shed(keep_bytes);
+        if let Some((ptr, bytes)) = kept {
+            unmap(ptr, bytes);
+            return true;
+        }
+        let mut buddy = inner.buddy.borrow_mut();
+        if buddy.chunks() * CHUNK_BYTES < keep_bytes + CHUNK_BYTES {
+            return false;
+        }
+        let Some(page) = buddy.shed() else {
+            return false;
+        };
+        give_back(inner.page_ptr(page), CHUNK_BYTES);
+        true
+    }
+
     fn carve(&self, capacity: usize) -> BufMut {
         let inner = &self.0;
+        let used = self.used_bytes() as u64;
+        inner.peaks[0].set(inner.peaks[0].get().max(used));
         let pages = if capacity <= CHUNK_BYTES {
             let order = (capacity / PAGE_BYTES).trailing_zeros();
             let page = inner.buddy.borrow_mut().take(order as usize);
@@ -243,6 +277,16 @@ impl Kept {
         let at = self.mappings.iter().rposition(|&(_, n)| n == bytes)?;
         self.bytes -= bytes;
         Some(self.mappings.remove(at).0)
+    }
+
+    /// The oldest one, if they are more than all that is to be kept.
+    fn shed(&mut self, keep_bytes: usize) -> Option<(NonNull<u8>, usize)> {
+        if self.bytes <= keep_bytes {
+            return None;
+        }
+        let (ptr, bytes) = self.mappings.remove(0);
+        self.bytes -= bytes;
+        Some((ptr, bytes))
     }
 
     /// Keeps a mapping, instead of the oldest ones if there is no room for all.
@@ -355,6 +399,13 @@ fn map(bytes: usize) -> NonNull<u8> {
         std::io::Error::last_os_error()
     );
     NonNull::new(ptr.cast()).expect("mmap without MAP_FIXED never maps page zero")
+}
+
+/// The system may have the pages back; they read as zeros when they are used again.
+fn give_back(ptr: NonNull<u8>, bytes: usize) {
+    // SAFETY: whole pages of a private anonymous mapping that nobody uses.
+    let failed = unsafe { libc::madvise(ptr.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
+    debug_assert_eq!(failed, 0);
 }
 
 fn unmap(ptr: NonNull<u8>, bytes: usize) {

@@ -23,6 +23,8 @@ pub(super) struct Buddy {
     heads: [u32; ORDERS],
     /// Blocks given back and not yet merged, so that a steady state neither splits nor merges.
     recent: [Vec<u32>; ORDERS],
+    /// Whole chunks set aside, whose memory the system has back.
+    shed: Vec<u32>,
     chunks_max: u32,
 }
 
@@ -32,6 +34,7 @@ impl Buddy {
             pages: Vec::new(),
             heads: [NONE; ORDERS],
             recent: std::array::from_fn(|order| Vec::with_capacity(recent_max(order))),
+            shed: Vec::new(),
             chunks_max,
         }
     }
@@ -59,7 +62,29 @@ impl Buddy {
         }
     }
 
+    /// Chunks that were ever handed out and have not been shed.
+    pub(super) fn chunks(&self) -> usize {
+        self.pages.len() / CHUNK_PAGES as usize - self.shed.len()
+    }
+
+    /// Sets a free chunk aside, by its first page's number; it is used again when nothing else is
+    /// free.
+    pub(super) fn shed(&mut self) -> Option<u32> {
+        self.merge_recent();
+        let page = self.heads[ORDERS - 1];
+        if page == NONE {
+            return None;
+        }
+        self.unlink(page, ORDERS - 1);
+        self.shed.push(page);
+        Some(page)
+    }
+
     fn grow(&mut self) -> Option<()> {
+        if let Some(page) = self.shed.pop() {
+            self.link(page, ORDERS - 1);
+            return Some(());
+        }
         let first = u32::try_from(self.pages.len()).ok()?;
         if first / CHUNK_PAGES >= self.chunks_max {
             return None;
@@ -171,6 +196,10 @@ mod tests {
         for (page, order) in held {
             buddy.give(page, order);
         }
+        // what was set aside is used again, after what was not
+        assert_eq!(buddy.chunks(), 4);
+        assert!(buddy.shed().is_some() && buddy.shed().is_some());
+        assert_eq!(buddy.chunks(), 2);
         let whole: Vec<_> = (0..4).map(|_| buddy.take(ORDERS - 1)).collect();
         assert!(whole.iter().all(Option::is_some));
         assert_eq!(buddy.take(0), None);

@@ -92,3 +92,33 @@ fn buffers_outlive_their_arena() {
     let shared = buf.freeze(10..20);
     assert_eq!(&*shared.clone(), &[3; 10]);
 }
+
+#[test]
+fn memory_that_is_not_needed_any_more_goes_back() {
+    let arena = Arena::new(64 << 20);
+    let fill = |bytes: usize| {
+        let mut buf = arena.try_alloc(bytes).expect("room");
+        buf.fill(7);
+        buf
+    };
+    let (mut small, large) = (Vec::new(), fill(6 << 20));
+    small.extend((0..8).map(|_| fill(2 << 20)));
+    assert_eq!(arena.needed_bytes(), 22 << 20);
+    drop((small.split_off(2), large));
+    for _ in 0..2 {
+        assert_eq!(arena.needed_bytes(), 22 << 20, "it was a moment ago");
+    }
+    assert!(!arena.shed(22 << 20), "all of it is to be kept");
+    let keep = arena.needed_bytes();
+    assert_eq!(keep, 4 << 20);
+    let mut pieces = 0;
+    while arena.shed(keep) {
+        pieces += 1;
+    }
+    assert_eq!(pieces, 1 + 6, "the mapping, and six of eight chunks");
+    assert!(small.iter().all(|buf| buf.iter().all(|byte| *byte == 7)));
+    // it is there again when it is asked for, first what was kept
+    let again: Vec<_> = (0..6).map(|_| fill(2 << 20)).collect();
+    assert_eq!(again.len(), 6);
+    assert_eq!(arena.used_bytes(), 16 << 20);
+}
