@@ -64,7 +64,7 @@ pub enum Command {
         #[command(subcommand)]
         action: BenchAction,
     },
-    /// Measure what a broker stands on
+    /// Check, measure, set and plan what a broker stands on
     Tune {
         #[command(subcommand)]
         action: TuneAction,
@@ -83,6 +83,16 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Serve {
+    #[command(flatten)]
+    pub settings: Settings,
+    /// error, warn, info, debug, trace, or target=level pairs [default: info]
+    #[arg(long, value_name = "LEVEL", env = "CORELANE_LOG")]
+    pub log_level: Option<String>,
+}
+
+/// What configures a broker.
+#[derive(Debug, Default, Args)]
+pub struct Settings {
     /// A server.properties, as Kafka reads it
     #[arg(value_name = "SERVER.PROPERTIES", conflicts_with = "config")]
     pub file: Option<PathBuf>,
@@ -96,7 +106,7 @@ pub struct Serve {
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     pub listen: Vec<String>,
     /// Data directories [default: ./data]
-    #[arg(long, value_name = "DIRECTORY", value_delimiter = ',')]
+    #[arg(long, alias = "dir", value_name = "DIRECTORY", value_delimiter = ',')]
     pub data: Vec<PathBuf>,
     /// Cores, a shard each: all, a number, or a list as in 0,2-5 ("0," is core 0 alone)
     #[arg(long)]
@@ -107,9 +117,6 @@ pub struct Serve {
     /// What an ack means: group (on the disk) or interval (with the kernel)
     #[arg(long, value_name = "POLICY")]
     pub flush_policy: Option<String>,
-    /// error, warn, info, debug, trace, or target=level pairs [default: info]
-    #[arg(long, value_name = "LEVEL", env = "CORELANE_LOG")]
-    pub log_level: Option<String>,
 }
 
 /// Which broker to talk to.

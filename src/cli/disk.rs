@@ -99,12 +99,13 @@ impl Disk {
     fn numbered(device: u64) -> Disk {
         let number = format!("{}:{}", stat::major(device), stat::minor(device));
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let (file_system, device, options) = mount(&mounts, &number).unwrap_or_default();
+        let mount = self::mounts(&mounts).find(|mount| mount.number == number);
+        let mount = mount.unwrap_or_default();
         let cache = queue(&number, "write_cache");
         Disk {
-            file_system,
-            device,
-            options,
+            file_system: mount.file_system,
+            device: mount.source,
+            options: mount.super_options,
             volatile_cache: match cache.as_deref() {
                 Some("write back") => Some(true),
                 Some("write through") => Some(false),
@@ -157,20 +158,38 @@ fn counters(text: &str) -> Option<Counters> {
     })
 }
 
-/// File system, source and its options of the mount with that device number.
-fn mount(mountinfo: &str, number: &str) -> Option<(String, String, String)> {
-    mountinfo.lines().find_map(|line| {
+/// A line of a process's `mountinfo` (`proc_pid_mountinfo(5)`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mount {
+    /// Major and minor number, as in `259:2`.
+    pub number: String,
+    /// Where it is mounted; octal escapes stay as they are.
+    pub point: String,
+    /// Options of this mount, as in `rw,relatime`.
+    pub options: String,
+    /// As in `ext4`.
+    pub file_system: String,
+    /// As in `/dev/nvme0n1p2`.
+    pub source: String,
+    /// Options of the file system.
+    pub super_options: String,
+}
+
+/// All mounts, in the order of the table.
+pub fn mounts(mountinfo: &str) -> impl Iterator<Item = Mount> {
+    mountinfo.lines().filter_map(|line| {
         // id parent major:minor root mount options ... - type source options
         let (before, after) = line.split_once(" - ")?;
-        if before.split(' ').nth(2)? != number {
-            return None;
-        }
+        let mut before = before.split(' ').skip(2).map(str::to_owned);
         let mut after = after.split(' ').map(str::to_owned);
-        Some((
-            after.next()?,
-            after.next()?,
-            after.next().unwrap_or_default(),
-        ))
+        Some(Mount {
+            number: before.next()?,
+            point: before.nth(1)?,
+            options: before.next()?,
+            file_system: after.next()?,
+            source: after.next()?,
+            super_options: after.next().unwrap_or_default(),
+        })
     })
 }
 
@@ -191,10 +210,22 @@ mod tests {
     fn a_mount_is_found_by_its_device() {
         let table = "22 1 259:2 / / rw,relatime shared:1 - ext4 /dev/nvme0n1p2 rw\n\
                      30 22 0:26 / /tmp rw shared:5 - tmpfs tmpfs rw,size=1g\n";
-        let ext4 = ("ext4".into(), "/dev/nvme0n1p2".into(), "rw".into());
-        assert_eq!(mount(table, "259:2"), Some(ext4));
-        assert_eq!(mount(table, "0:26").unwrap().0, "tmpfs");
-        assert_eq!(mount(table, "8:1"), None);
+        let found = |number: &str| mounts(table).find(|mount| mount.number == number);
+        let root = Mount {
+            number: "259:2".into(),
+            point: "/".into(),
+            options: "rw,relatime".into(),
+            file_system: "ext4".into(),
+            source: "/dev/nvme0n1p2".into(),
+            super_options: "rw".into(),
+        };
+        assert_eq!(found("259:2"), Some(root));
+        let tmp = found("0:26").unwrap();
+        assert_eq!(
+            (tmp.point.as_str(), tmp.file_system.as_str()),
+            ("/tmp", "tmpfs")
+        );
+        assert_eq!(found("8:1"), None);
     }
 
     #[test]

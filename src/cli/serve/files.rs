@@ -16,15 +16,22 @@ const OF_SHARD: u64 = 16;
 const OF_DIRECTORY: u64 = 4;
 /// With less to share out a broker would stumble at every step.
 const SHARED_MIN: u64 = 192;
+/// With fewer files a start warns.
+pub const COMFORTABLE: u64 = 65_536;
+
+/// With fewer files a broker does not start.
+pub fn least(shards: u64, config: &BrokerConfig) -> u64 {
+    let directories = config.log.dirs.len() as u64;
+    OF_PROCESS + shards * (OF_SHARD + OF_DIRECTORY * directories) + SHARED_MIN
+}
 
 /// Bounds connections and open segments so that `limit` files are enough for `shards` shards.
 ///
 /// # Errors
 /// If they cannot be.
 pub fn share_out(limit: u64, shards: u64, config: &mut BrokerConfig) -> anyhow::Result<()> {
-    let directories = config.log.dirs.len() as u64;
-    let fixed = OF_PROCESS + shards * (OF_SHARD + OF_DIRECTORY * directories);
-    let least = fixed + SHARED_MIN;
+    let least = least(shards, config);
+    let fixed = least - SHARED_MIN;
     if limit < least {
         bail!(
             "only {limit} files may be open at once, and at least {least} are needed: raise the limit \

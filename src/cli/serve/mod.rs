@@ -1,10 +1,10 @@
 //! `corelane serve`: the broker.
 
 mod banner;
-mod files;
+pub mod files;
 mod logs;
-mod settings;
-mod shards;
+pub mod settings;
+pub mod shards;
 mod signals;
 
 use std::io::{self, Write};
@@ -23,7 +23,7 @@ const OPEN_FILES: u64 = 1 << 20;
 
 /// Runs a broker until a signal, or until it fails.
 pub fn run(options: &Serve, output: &Output) -> anyhow::Result<()> {
-    let loaded = settings::load(options)?;
+    let loaded = settings::load(&options.settings)?;
     // before the first thread: all inherit the mask
     let signals = signals::block().context("signals can't be blocked")?;
     let logs = logs::start(options.log_level.as_deref())?;
@@ -35,7 +35,7 @@ pub fn run(options: &Serve, output: &Output) -> anyhow::Result<()> {
     let mut config = loaded.config;
     let cores = shards::cores(&config)?;
     files::share_out(files, cores.len() as u64, &mut config)?;
-    if files < 65_536 {
+    if files < files::COMFORTABLE {
         tracing::warn!(
             "only {files} files may be open at once, so there may be {} connections; raise it with \
              `ulimit -n`",

@@ -5,11 +5,11 @@ use std::fs;
 use anyhow::{Context, anyhow};
 
 use crate::base::config::{Inputs, Loaded};
-use crate::cli::args::Serve;
+use crate::cli::args::Settings;
 use crate::cli::run::Usage;
 
 /// Reads everything that configures a broker; flags win.
-pub fn load(options: &Serve) -> anyhow::Result<Loaded> {
+pub fn load(options: &Settings) -> anyhow::Result<Loaded> {
     let file = match options.config.as_ref().or(options.file.as_ref()) {
         None => None,
         Some(path) => {
@@ -30,7 +30,7 @@ pub fn load(options: &Serve) -> anyhow::Result<Loaded> {
     crate::base::config::load(&inputs).map_err(|errors| Usage(errors.to_string()).into())
 }
 
-fn overrides(options: &Serve) -> anyhow::Result<Vec<String>> {
+fn overrides(options: &Settings) -> anyhow::Result<Vec<String>> {
     let mut all = options.overrides.clone();
     let mut set = |key: &str, value: &str| all.push(format!("{key}={value}"));
     if !options.listen.is_empty() {
@@ -103,13 +103,13 @@ fn host_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::{Arguments, Command};
+    use crate::cli::args::{Arguments, Command, Settings};
     use clap::Parser;
 
-    fn serve(arguments: &[&str]) -> Serve {
+    fn serve(arguments: &[&str]) -> Settings {
         let all = ["corelane", "serve"].iter().chain(arguments);
         match Arguments::parse_from(all).command {
-            Command::Serve(options) => *options,
+            Command::Serve(options) => options.settings,
             _ => unreachable!("serve was asked for"),
         }
     }

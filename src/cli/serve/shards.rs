@@ -38,9 +38,14 @@ pub type OnStarted = Box<dyn FnOnce(&Started) + Send>;
 /// The cores that shards run on.
 pub fn cores(config: &BrokerConfig) -> anyhow::Result<Vec<usize>> {
     let allowed = affinity::allowed_cores().context("the cores can't be listed")?;
-    let shown = || numbers(&allowed);
-    match &config.cores {
-        Cores::All => Ok(allowed),
+    pick(&config.cores, &allowed)
+}
+
+/// Of the cores that the process may use those that are asked for.
+pub fn pick(wanted: &Cores, allowed: &[usize]) -> anyhow::Result<Vec<usize>> {
+    let shown = || numbers(allowed);
+    match wanted {
+        Cores::All => Ok(allowed.to_vec()),
         Cores::Count(n) if *n <= allowed.len() => Ok(allowed[..*n].to_vec()),
         Cores::Count(n) => bail!(Usage(format!(
             "corelane.cores={n}: this process may use only {} ({})",
@@ -81,7 +86,10 @@ pub fn run(
     on_started: OnStarted,
 ) -> anyhow::Result<()> {
     let shards = u16::try_from(cores.len()).context("too many cores")?;
-    let arena = arena_bytes(shard_memory(memory(config.memory), shards));
+    let arena = arena_bytes(shard_memory(
+        memory(config.memory, machine_memory()),
+        shards,
+    ));
     let mut bells = Vec::new();
     let mut go = Vec::new();
     let mut threads = Vec::new();
@@ -181,11 +189,11 @@ impl Shard {
     }
 }
 
-/// Bytes of memory for the whole machine's shards.
-fn memory(configured: Size) -> u64 {
+/// Bytes of memory for the whole machine's shards, on one that has so many.
+pub fn memory(configured: Size, machine_bytes: u64) -> u64 {
     match configured {
         Size::Bytes(bytes) => bytes,
-        Size::Auto => (machine_memory() / MEMORY_SHARE).clamp(MEMORY_MIN, MEMORY_MAX),
+        Size::Auto => (machine_bytes / MEMORY_SHARE).clamp(MEMORY_MIN, MEMORY_MAX),
     }
 }
 

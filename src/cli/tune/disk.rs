@@ -15,6 +15,7 @@ use crate::cli::disk::Disk;
 use crate::cli::output::Output;
 use crate::cli::run::Usage;
 use crate::cli::tune::TuneDisk;
+use crate::cli::tune::level::Level;
 use crate::cli::tune::measure::{Measured, measure};
 
 /// Where the result is kept in the directory.
@@ -30,24 +31,6 @@ const FLUSHES_LEAST: f64 = 0.5;
 const ENOUGH: f64 = 0.8;
 /// A device that falls below this part of its first rate has a cache that was full.
 const FALLS: f64 = 0.6;
-
-/// How much is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
-    Ok,
-    Should,
-    Must,
-}
-
-impl Level {
-    fn name(self) -> &'static str {
-        match self {
-            Level::Ok => "ok",
-            Level::Should => "should",
-            Level::Must => "must",
-        }
-    }
-}
 
 struct Verdict {
     level: Level,

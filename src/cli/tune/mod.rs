@@ -1,23 +1,50 @@
 //! `corelane tune`: what the broker stands on.
 
+mod check;
 pub mod disk;
+#[cfg(test)]
+mod fake;
+mod level;
 mod measure;
+mod system;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::args::Settings;
 use crate::cli::output::Output;
 
 #[derive(Debug, Subcommand)]
 pub enum TuneAction {
+    /// Read the machine and say, item by item, what is ok, what should and what must be changed
+    ///
+    /// Looks at what this broker uses, with the cores and directories of its configuration, and says
+    /// what it found, why that matters, and what to do. Changes nothing; what can't be read is said to
+    /// be unknown. Ends with code 1 if something must be changed, else with 0.
+    Check(TuneCheck),
     /// Measure a disk as a broker uses it: whether its flushes are true, how long they take, how
     /// large commits should be, and what it takes for long
     ///
     /// Writes a file of --size bytes into the directory, which is gone at the end, and keeps what
     /// it found as corelane.disk there: a broker that starts on that directory tells it.
     Disk(TuneDisk),
+}
+
+#[derive(Debug, Args)]
+pub struct TuneCheck {
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Look at the limits of a process that runs, as a broker, instead of this one's
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// Say why of what is ok, too
+    #[arg(short, long)]
+    pub all: bool,
+    /// A directory that stands for the machine
+    #[arg(long, hide = true, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -38,6 +65,7 @@ pub struct TuneDisk {
 
 pub fn run(action: TuneAction, output: &Output) -> anyhow::Result<()> {
     match action {
+        TuneAction::Check(options) => check::run(&options, output),
         TuneAction::Disk(options) => disk::run(&options, output),
     }
 }

@@ -14,4 +14,4 @@ mod probe;
 mod splice;
 
 pub use driver::{UringDriver, UringOptions};
-pub use probe::{ProbeError, probe};
+pub use probe::{OLDEST, ProbeError, probe, version};

@@ -6,7 +6,7 @@ use std::io;
 use io_uring::{IoUring, Probe, opcode};
 
 /// The oldest kernel that has all we ask of a ring (DEFER_TASKRUN).
-const OLDEST: (u32, u32) = (6, 1);
+pub const OLDEST: (u32, u32) = (6, 1);
 
 /// Why there is no ring.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +124,8 @@ fn explain_with(error: io::Error, release: &str, sysctl: &str) -> ProbeError {
     }
 }
 
-fn version(release: &str) -> Option<(u32, u32)> {
+/// Major and minor number of a release such as `6.1.0-18-amd64`.
+pub fn version(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }

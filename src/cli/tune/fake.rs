@@ -1,0 +1,43 @@
+//! A directory that stands for a machine.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::cli::tune::system::System;
+
+pub struct Fake(TempDir);
+
+impl Fake {
+    /// A machine of these files: path and text.
+    pub fn new(files: &[(&str, &str)]) -> Fake {
+        let fake = Fake(tempfile::tempdir().unwrap());
+        for (path, text) in files {
+            fake.put(path, text);
+        }
+        fake
+    }
+
+    pub fn put(&self, path: &str, text: &str) {
+        let path = self.system().path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// A link within the machine.
+    pub fn link(&self, path: &str, to: &str) {
+        let path = self.system().path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink(self.system().path(to), path).unwrap();
+    }
+
+    pub fn root(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn system(&self) -> System {
+        System::new(self.0.path(), "self")
+    }
+}

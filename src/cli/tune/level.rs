@@ -1,0 +1,23 @@
+//! How much is wrong with what a broker stands on.
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Ok,
+    /// It could not be read.
+    Unknown,
+    /// The broker works, worse than it could.
+    Should,
+    /// The broker does not start, or does not keep what it promises.
+    Must,
+}
+
+impl Level {
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Ok => "ok",
+            Level::Unknown => "unknown",
+            Level::Should => "should",
+            Level::Must => "must",
+        }
+    }
+}

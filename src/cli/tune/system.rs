@@ -1,0 +1,249 @@
+//! What the system tells of itself: files below `/proc` and `/sys`, read through one small door, so
+//! that a directory of a test can stand for a machine.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::cli::disk::{Mount, mounts};
+
+/// A machine, rooted at `/` or at a directory that looks like it.
+pub struct System {
+    root: PathBuf,
+    process: String,
+}
+
+impl System {
+    /// `process` is a pid, or `self`.
+    pub fn new(root: &Path, process: &str) -> System {
+        System {
+            root: root.to_owned(),
+            process: process.to_owned(),
+        }
+    }
+
+    /// Whether it is this machine, and not a directory that stands for one.
+    pub fn is_real(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// Whether what is read of a process is this one's own.
+    pub fn is_own(&self) -> bool {
+        self.is_real() && self.process == "self"
+    }
+
+    /// Where a path of the machine lies.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// A file's text without the spaces around it; none where it cannot be read.
+    pub fn text(&self, path: &str) -> Option<String> {
+        let text = fs::read_to_string(self.path(path)).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    /// A file of the process: `/proc/PID/what`.
+    pub fn of_process(&self, what: &str) -> Option<String> {
+        self.text(&format!("/proc/{}/{what}", self.process))
+    }
+
+    /// The rest of a line of `/proc/PID/status`.
+    pub fn status(&self, field: &str) -> Option<String> {
+        let status = self.of_process("status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+        Some(line.strip_prefix(':')?.trim().to_owned())
+    }
+
+    pub fn number(&self, path: &str) -> Option<u64> {
+        self.text(path)?.parse().ok()
+    }
+
+    /// A value as it can be written back: the chosen word of a list as in `none [mq-deadline]`, and
+    /// single spaces between numbers.
+    pub fn setting(&self, path: &str) -> Option<String> {
+        self.text(path).map(|text| setting(&text))
+    }
+
+    /// A sysctl by its name, as in `vm.swappiness`.
+    pub fn sysctl(&self, name: &str) -> Option<String> {
+        self.setting(&sysctl_path(name))
+    }
+
+    /// A list of numbers as the kernel writes it: `0-3,8`.
+    pub fn numbers(&self, path: &str) -> Option<Vec<usize>> {
+        numbers(&self.text(path)?)
+    }
+
+    /// The names in a directory, sorted; none where it cannot be read.
+    pub fn names(&self, path: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(path)).into_iter().flatten();
+        let mut names: Vec<String> = entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    pub fn exists(&self, path: &str) -> bool {
+        fs::exists(self.path(path)).unwrap_or(false)
+    }
+
+    /// Writes a value into a file that is there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write(&self, path: &str, value: &str) -> io::Result<()> {
+        let path = self.path(path);
+        // never made: a typing error must not leave a file where a setting was meant
+        fs::metadata(&path)?;
+        fs::write(path, format!("{value}\n"))
+    }
+
+    /// The mount that holds a path of the process.
+    pub fn mount(&self, path: &Path) -> Option<Mount> {
+        let table = self.of_process("mountinfo")?;
+        let holds = |mount: &Mount| path.starts_with(&mount.point);
+        // of two at one place the later one hides the other
+        mounts(&table)
+            .filter(holds)
+            .max_by_key(|mount| mount.point.len())
+    }
+
+    /// The disks under a mount, as in `nvme0n1`: those of a partition, a RAID or a logical volume;
+    /// empty for what has none.
+    pub fn disks(&self, mount: &Mount) -> Vec<String> {
+        let device = |path: &str| fs::canonicalize(self.path(path)).ok();
+        let by_number = match mount.number.is_empty() {
+            true => None,
+            false => device(&format!("/sys/dev/block/{}", mount.number)),
+        };
+        let by_name = || {
+            // several file systems have a number of their own
+            let source = mount.source.strip_prefix("/dev/")?;
+            let name = match device(&mount.source) {
+                Some(path) => path.file_name()?.to_str()?.to_owned(),
+                None => source.to_owned(),
+            };
+            device(&format!("/sys/class/block/{name}"))
+        };
+        let mut disks = Vec::new();
+        if let Some(device) = by_number.or_else(by_name) {
+            leaves(&device, &mut disks, 0);
+        }
+        disks.sort();
+        disks.dedup();
+        disks
+    }
+}
+
+/// Layers of devices that are followed; more than anyone stacks.
+const LAYERS_MAX: u32 = 8;
+
+/// The whole disks at the bottom of a device.
+fn leaves(device: &Path, disks: &mut Vec<String>, layer: u32) {
+    let below: Vec<PathBuf> = fs::read_dir(device.join("slaves"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|slave| fs::canonicalize(slave.path()).ok())
+        .collect();
+    if !below.is_empty() && layer < LAYERS_MAX {
+        for slave in below {
+            leaves(&slave, disks, layer + 1);
+        }
+        return;
+    }
+    let whole = match device.join("partition").exists() {
+        true => device.parent(),
+        false => Some(device),
+    };
+    let name = whole.and_then(|whole| whole.file_name()?.to_str());
+    disks.extend(name.map(str::to_owned));
+}
+
+pub fn sysctl_path(name: &str) -> String {
+    format!("/proc/sys/{}", name.replace('.', "/"))
+}
+
+/// See [`System::setting`].
+pub fn setting(text: &str) -> String {
+    let chosen = text.split_once('[').and_then(|(_, rest)| {
+        let (chosen, _) = rest.split_once(']')?;
+        Some(chosen.to_owned())
+    });
+    chosen.unwrap_or_else(|| text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// Reads `0-3,8`; an empty text has none.
+pub fn numbers(text: &str) -> Option<Vec<usize>> {
+    let mut list = Vec::new();
+    for part in text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        list.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
+    }
+    Some(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::tune::fake::Fake;
+
+    #[test]
+    fn values_are_read_as_they_are_written() {
+        assert_eq!(setting("none [mq-deadline] kyber"), "mq-deadline");
+        assert_eq!(setting("4096\t131072\t6291456"), "4096 131072 6291456");
+        assert_eq!(numbers("0-2,5"), Some(vec![0, 1, 2, 5]));
+        assert_eq!(numbers(""), Some(Vec::new()));
+        assert_eq!(numbers("x"), None);
+    }
+
+    #[test]
+    fn the_nearest_mount_holds_a_path() {
+        let machine = Fake::new(&[(
+            "/proc/self/mountinfo",
+            "1 0 259:2 / / rw - ext4 /dev/nvme0n1p2 rw\n\
+             2 1 259:3 / /data rw - xfs /dev/nvme1n1 rw\n",
+        )]);
+        let of = |path: &str| machine.system().mount(Path::new(path)).unwrap().number;
+        assert_eq!(of("/data/a"), "259:3");
+        assert_eq!(of("/database"), "259:2");
+    }
+
+    #[test]
+    fn disks_are_found_through_partitions_and_volumes() {
+        let nvme = "/sys/devices/pci/nvme0n1";
+        let machine = Fake::new(&[
+            (&format!("{nvme}/nvme0n1p2/partition"), "2"),
+            ("/sys/devices/virtual/block/dm-0/dm/name", "v"),
+        ]);
+        machine.link(
+            "/sys/devices/virtual/block/dm-0/slaves/nvme0n1p2",
+            &format!("{nvme}/nvme0n1p2"),
+        );
+        machine.link("/sys/dev/block/253:0", "/sys/devices/virtual/block/dm-0");
+        let mount = Mount {
+            number: "253:0".into(),
+            ..Mount::default()
+        };
+        assert_eq!(machine.system().disks(&mount), ["nvme0n1"]);
+        let none = Mount::default();
+        assert_eq!(machine.system().disks(&none), Vec::<String>::new());
+    }
+
+    #[test]
+    fn only_what_is_there_is_written() {
+        let machine = Fake::new(&[("/proc/sys/vm/swappiness", "60")]);
+        let system = machine.system();
+        system.write("/proc/sys/vm/swappiness", "1").unwrap();
+        assert_eq!(system.sysctl("vm.swappiness").as_deref(), Some("1"));
+        assert!(system.write("/proc/sys/vm/nothing", "1").is_err());
+        assert!(!system.exists("/proc/sys/vm/nothing"));
+    }
+}
