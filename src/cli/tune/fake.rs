@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 
 use tempfile::TempDir;
 
@@ -31,10 +30,6 @@ impl Fake {
         let path = self.system().path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         symlink(self.system().path(to), path).unwrap();
-    }
-
-    pub fn root(&self) -> &Path {
-        self.0.path()
     }
 
     pub fn system(&self) -> System {

@@ -1,5 +1,6 @@
 //! `corelane tune`: what the broker stands on.
 
+mod apply;
 mod check;
 pub mod disk;
 #[cfg(test)]
@@ -24,6 +25,13 @@ pub enum TuneAction {
     /// what it found, why that matters, and what to do. Changes nothing; what can't be read is said to
     /// be unknown. Ends with code 1 if something must be changed, else with 0.
     Check(TuneCheck),
+    /// Set what `check` says should be set, after showing it; --undo takes all of it back
+    ///
+    /// Writes values below /proc and /sys now, and files that keep them over a boot: sysctl.d,
+    /// udev/rules.d, a drop-in for corelane.service and the scripts that it runs. What was there before is
+    /// kept in /var/lib/corelane-tune/applied.json. Nothing is written that a machine may not come up with:
+    /// the kernel's command line, file systems and mounts stay as they are.
+    Apply(TuneApply),
     /// Measure a disk as a broker uses it: whether its flushes are true, how long they take, how
     /// large commits should be, and what it takes for long
     ///
@@ -48,6 +56,24 @@ pub struct TuneCheck {
 }
 
 #[derive(Debug, Args)]
+pub struct TuneApply {
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Only show what would be written
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Put back what was there before, where it still is as it was written
+    #[arg(long)]
+    pub undo: bool,
+    /// A directory that stands for the machine, as the root of an image
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub struct TuneDisk {
     /// A directory on the disk, best an empty one of log.dirs
     #[arg(default_value = "data")]
@@ -65,6 +91,7 @@ pub struct TuneDisk {
 
 pub fn run(action: TuneAction, output: &Output) -> anyhow::Result<()> {
     match action {
+        TuneAction::Apply(options) => apply::run(&options, output),
         TuneAction::Check(options) => check::run(&options, output),
         TuneAction::Disk(options) => disk::run(&options, output),
     }

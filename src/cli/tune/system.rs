@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::disk::{Mount, mounts};
@@ -99,6 +100,57 @@ impl System {
         // never made: a typing error must not leave a file where a setting was meant
         fs::metadata(&path)?;
         fs::write(path, format!("{value}\n"))
+    }
+
+    /// A file's whole text; none where it is not there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn whole(&self, path: &str) -> io::Result<Option<String>> {
+        match fs::read_to_string(self.path(path)) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a file there, whole or not at all, with its directories.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn replace(&self, path: &str, text: &str) -> io::Result<()> {
+        let path = self.path(path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let mode = match text.starts_with("#!") {
+            true => 0o755,
+            false => 0o644,
+        };
+        let mut name = path.clone().into_os_string();
+        name.push(".new");
+        fs::write(&name, text)?;
+        fs::set_permissions(&name, fs::Permissions::from_mode(mode))?;
+        fs::File::open(&name)?.sync_all()?;
+        fs::rename(&name, path)
+    }
+
+    /// Takes a file away, and its directory where that is the broker's own and empty then.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn remove(&self, path: &str) -> io::Result<()> {
+        let path = self.path(path);
+        fs::remove_file(&path)?;
+        let own = |dir: &&Path| {
+            let name = dir.file_name().unwrap_or_default();
+            name.to_string_lossy().starts_with("corelane")
+        };
+        if let Some(dir) = path.parent().filter(own) {
+            // one that holds something else stays
+            let _ = fs::remove_dir(dir);
+        }
+        Ok(())
     }
 
     /// The mount that holds a path of the process.

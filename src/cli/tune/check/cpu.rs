@@ -7,7 +7,7 @@ use crate::cli::tune::check::item::{Item, sysctl};
 /// Where the kernel tells of cores.
 pub const CPUS: &str = "/sys/devices/system/cpu";
 /// Waking up from a deeper state takes as long as a commit to a fast disk.
-pub const WAKE_US_MAX: u64 = 20;
+const WAKE_US_MAX: u64 = 20;
 
 pub fn items(ground: &Ground) -> Vec<Item> {
     let mut items = vec![

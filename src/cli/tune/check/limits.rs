@@ -45,6 +45,11 @@ fn open_files(ground: &Ground) -> Item {
     }
 }
 
+/// Tasks that the process may need, workers of the kernel among them.
+pub fn tasks_wanted(ground: &Ground) -> u64 {
+    TASKS_OF_PROCESS + ground.shards.len() as u64 * TASKS_OF_SHARD
+}
+
 fn tasks(ground: &Ground) -> Item {
     let name = "tasks";
     let limits = ground.cgroup("pids.max");
@@ -52,7 +57,7 @@ fn tasks(ground: &Ground) -> Item {
         .iter()
         .filter_map(|limit| limit.parse::<u64>().ok())
         .min();
-    let wanted = TASKS_OF_PROCESS + ground.shards.len() as u64 * TASKS_OF_SHARD;
+    let wanted = tasks_wanted(ground);
     let why = "flushes and cold reads run on workers of the kernel, which count as tasks of the \
                process: without one they wait for each other";
     match limit {

@@ -1,9 +1,9 @@
 //! `corelane tune check`: what of this machine helps a broker, and what is in its way.
 
-pub mod cpu;
-pub mod item;
+mod cpu;
+mod item;
 mod kernel;
-mod limits;
+pub mod limits;
 mod memory;
 mod network;
 mod storage;

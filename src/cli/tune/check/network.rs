@@ -164,7 +164,7 @@ fn steering(ground: &Ground, nic: &str) -> Item {
 }
 
 /// The interrupts of a card: those of its PCI device, which a virtio device stands below.
-pub fn irqs(ground: &Ground, nic: &str) -> Vec<String> {
+fn irqs(ground: &Ground, nic: &str) -> Vec<String> {
     let device = format!("/sys/class/net/{nic}/device");
     let found = [
         format!("{device}/msi_irqs"),

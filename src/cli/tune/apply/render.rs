@@ -1,0 +1,189 @@
+//! The files that keep settings over a boot, from the templates in `tuning/`.
+
+use crate::cli::serve::shards::numbers;
+use crate::cli::tune::apply::state::Value;
+use crate::cli::tune::check::{Ground, limits};
+
+const SYSCTL: &str = include_str!("../../../../tuning/sysctl.conf");
+const UDEV: &str = include_str!("../../../../tuning/udev.rules");
+const BOOT: &str = include_str!("../../../../tuning/boot.sh");
+const IRQ: &str = include_str!("../../../../tuning/irq.sh");
+const LIMITS: &str = include_str!("../../../../tuning/limits.conf");
+
+pub const SYSCTL_FILE: &str = "/etc/sysctl.d/90-corelane.conf";
+pub const UDEV_FILE: &str = "/etc/udev/rules.d/90-corelane.rules";
+pub const BOOT_FILE: &str = "/usr/local/lib/corelane/boot.sh";
+pub const IRQ_FILE: &str = "/usr/local/lib/corelane/irq.sh";
+pub const LIMITS_FILE: &str = "/etc/systemd/system/corelane.service.d/90-tuning.conf";
+/// Where there is none of these, systemd does not start the broker.
+const SYSTEMD: &str = "/etc/systemd/system";
+
+/// A file by its path.
+pub struct Rendered {
+    pub path: &'static str,
+    pub text: String,
+}
+
+/// All files that keep these values, and the limits of the broker's unit.
+pub fn files(ground: &Ground, values: &[Value]) -> Vec<Rendered> {
+    let mut files = Vec::new();
+    let mut add = |path, text: Option<String>| {
+        files.extend(text.map(|text| Rendered { path, text }));
+    };
+    add(SYSCTL_FILE, sysctl(values));
+    add(UDEV_FILE, udev(values));
+    let boot = boot(values);
+    let irq = irq(ground, values);
+    if ground.system.exists(SYSTEMD) {
+        let scripts = [(BOOT_FILE, boot.is_some()), (IRQ_FILE, irq.is_some())];
+        let scripts = scripts
+            .into_iter()
+            .filter(|(_, is)| *is)
+            .map(|(path, _)| path);
+        add(LIMITS_FILE, Some(limits(ground, scripts)));
+    }
+    add(BOOT_FILE, boot);
+    add(IRQ_FILE, irq);
+    files
+}
+
+/// The blocks of the template whose setting is among the values, with these.
+fn sysctl(values: &[Value]) -> Option<String> {
+    let mut blocks = SYSCTL.trim_end().split("\n\n");
+    let head = blocks.next()?;
+    let wanted = |block: &str| {
+        let setting = block.lines().find(|line| !line.starts_with('#'))?;
+        let (name, _) = setting.split_once(" = ")?;
+        let path = crate::cli::tune::system::sysctl_path(name);
+        let value = values.iter().find(|value| value.path == path)?;
+        Some(block.replace(setting, &format!("{name} = {}", value.to)))
+    };
+    let kept: Vec<String> = blocks.filter_map(wanted).collect();
+    // the first line alone says what it is here
+    let head = head.lines().next()?;
+    (!kept.is_empty()).then(|| format!("{head}\n\n{}\n", kept.join("\n\n")))
+}
+
+/// The template with its line that holds `mark` once for each of the lines instead.
+fn with_lines(template: &str, mark: &str, lines: impl Iterator<Item = String>) -> Option<String> {
+    let lines: Vec<String> = lines.collect();
+    let line = template.lines().find(|line| line.contains(mark))?;
+    (!lines.is_empty()).then(|| template.replace(line, &lines.join("\n")))
+}
+
+/// A setting of a disk's queue: the disk and the attribute.
+fn of_queue(value: &Value) -> Option<(&str, &str)> {
+    let rest = value.path.strip_prefix("/sys/block/")?;
+    rest.split_once("/queue/")
+}
+
+fn udev(values: &[Value]) -> Option<String> {
+    let line = UDEV.lines().find(|line| line.contains("@disk@"))?;
+    let filled = values.iter().filter_map(|value| {
+        let (disk, attribute) = of_queue(value)?;
+        let line = line
+            .replace("@disk@", disk)
+            .replace("@attribute@", attribute);
+        Some(line.replace("@value@", &value.to))
+    });
+    with_lines(UDEV, "@disk@", filled)
+}
+
+fn boot(values: &[Value]) -> Option<String> {
+    let others = values
+        .iter()
+        .filter(|value| value.path.starts_with("/sys/") && of_queue(value).is_none());
+    let put = others.map(|value| format!("put {} {}", value.path, value.to));
+    with_lines(BOOT, "@path@", put)
+}
+
+fn irq(ground: &Ground, values: &[Value]) -> Option<String> {
+    if !values
+        .iter()
+        .any(|value| value.path.starts_with("/proc/irq/"))
+    {
+        return None;
+    }
+    let cores = match ground.spare.is_empty() {
+        false => numbers(&ground.spare),
+        true => {
+            let each: Vec<String> = ground.shards.iter().map(usize::to_string).collect();
+            each.join(" ")
+        }
+    };
+    Some(
+        IRQ.replace("@nics@", &ground.nics.join(" "))
+            .replace("@cores@", &cores),
+    )
+}
+
+fn limits<'a>(ground: &Ground, scripts: impl Iterator<Item = &'a str>) -> String {
+    let text = LIMITS
+        .replace("@tasks@", &limits::tasks_wanted(ground).to_string())
+        .replace("@cores@", &numbers(&ground.shards));
+    let lines = scripts.map(|script| format!("ExecStartPre=+{script}"));
+    with_lines(&text, "@script@", lines).unwrap_or_else(|| {
+        // neither the line nor what is said of it
+        let (before, _) = text.split_once("# Run as root").unwrap_or((&text, ""));
+        before.to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(path: &str, to: &str) -> Value {
+        Value {
+            path: path.into(),
+            from: String::new(),
+            to: to.into(),
+        }
+    }
+
+    #[test]
+    fn a_file_of_sysctls_has_what_was_set_and_nothing_else() {
+        let values = [
+            value("/proc/sys/net/core/somaxconn", "8192"),
+            value("/proc/sys/net/ipv4/tcp_rmem", "4096 131072 16777216"),
+        ];
+        let text = sysctl(&values).unwrap();
+        let settings: Vec<&str> = text.lines().filter(|line| line.contains(" = ")).collect();
+        let expected = [
+            "net.core.somaxconn = 8192",
+            "net.ipv4.tcp_rmem = 4096 131072 16777216",
+        ];
+        assert_eq!(settings, expected);
+        assert!(text.starts_with("# Kernel settings"));
+        assert!(text.contains("# Connections that the kernel holds"));
+        assert_eq!(
+            sysctl(&[value("/sys/block/a/queue/scheduler", "none")]),
+            None
+        );
+    }
+
+    #[test]
+    fn queues_go_to_udev_and_the_rest_of_sys_to_the_script() {
+        let values = [
+            value("/sys/block/nvme0n1/queue/scheduler", "none"),
+            value(
+                "/sys/devices/system/cpu/cpu1/cpufreq/scaling_governor",
+                "performance",
+            ),
+            value("/proc/sys/vm/swappiness", "1"),
+        ];
+        let udev = udev(&values).unwrap();
+        let rules: Vec<&str> = udev.lines().filter(|line| !line.starts_with('#')).collect();
+        let rule = "ACTION==\"add|change\", SUBSYSTEM==\"block\", KERNEL==\"nvme0n1\", \
+                    ATTR{queue/scheduler}=\"none\"";
+        assert_eq!(rules, ["", rule]);
+        let boot = boot(&values).unwrap();
+        let put = "put /sys/devices/system/cpu/cpu1/cpufreq/scaling_governor performance";
+        let puts: Vec<&str> = boot
+            .lines()
+            .filter(|line| line.starts_with("put /"))
+            .collect();
+        assert_eq!(puts, [put]);
+        assert!(boot.starts_with("#!/bin/sh\n") && !boot.contains('@'));
+    }
+}

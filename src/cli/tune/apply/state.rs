@@ -1,0 +1,171 @@
+//! What was set, and what was there before: kept so that it can be taken back.
+
+use std::io;
+
+use anyhow::Context;
+use serde_json::{Value as Json, json};
+
+use crate::cli::tune::system::System;
+
+/// Beside the broker's own directory: only root may say what root puts back.
+pub const FILE: &str = "/var/lib/corelane-tune/applied.json";
+const VERSION: u64 = 1;
+
+/// A value below `/proc` or `/sys`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    pub path: String,
+    pub from: String,
+    pub to: String,
+}
+
+/// A file of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub path: String,
+    /// What was there; none if there was no such file.
+    pub before: Option<String>,
+    pub wrote: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    pub values: Vec<Value>,
+    pub files: Vec<Kept>,
+}
+
+impl State {
+    /// Adds values to those of earlier runs, of which the first one knows what was there before.
+    pub fn add(&mut self, value: &Value) {
+        match self
+            .values
+            .iter_mut()
+            .find(|known| known.path == value.path)
+        {
+            Some(known) => known.to.clone_from(&value.to),
+            None => self.values.push(value.clone()),
+        }
+    }
+
+    /// A file was, or will be, written over `current`.
+    pub fn add_file(&mut self, path: &str, current: Option<String>, wrote: &str) {
+        match self.files.iter_mut().find(|known| known.path == path) {
+            Some(known) => {
+                if current.as_ref() != Some(&known.wrote) {
+                    known.before = current;
+                }
+                known.wrote = wrote.to_owned();
+            }
+            None => self.files.push(Kept {
+                path: path.to_owned(),
+                before: current,
+                wrote: wrote.to_owned(),
+            }),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty() && self.files.is_empty()
+    }
+
+    /// What earlier runs left; nothing if there were none.
+    pub fn read(system: &System) -> anyhow::Result<State> {
+        let named = || format!("{}", system.path(FILE).display());
+        match system.whole(FILE).with_context(named)? {
+            None => Ok(State::default()),
+            Some(text) => {
+                let told = "it is not what `tune apply` wrote: move it away to begin anew";
+                State::parse(&text).context(told).with_context(named)
+            }
+        }
+    }
+
+    /// # Errors
+    /// The system's.
+    pub fn write(&self, system: &System) -> io::Result<()> {
+        match (self.is_empty(), system.exists(FILE)) {
+            (true, true) => system.remove(FILE),
+            (true, false) => Ok(()),
+            (false, _) => system.replace(FILE, &self.text()),
+        }
+    }
+
+    fn text(&self) -> String {
+        let values = self.values.iter();
+        let values: Vec<Json> = values
+            .map(|value| json!({ "path": value.path, "from": value.from, "to": value.to }))
+            .collect();
+        let files = self.files.iter();
+        let files: Vec<Json> = files
+            .map(|file| json!({ "path": file.path, "before": file.before, "wrote": file.wrote }))
+            .collect();
+        let all = json!({ "version": VERSION, "values": values, "files": files });
+        format!("{all:#}\n")
+    }
+
+    fn parse(text: &str) -> Option<State> {
+        let all: Json = serde_json::from_str(text).ok()?;
+        if all["version"] != VERSION {
+            return None;
+        }
+        let string = |json: &Json| json.as_str().map(str::to_owned);
+        let values = all["values"].as_array()?.iter().map(|value| {
+            Some(Value {
+                path: string(&value["path"])?,
+                from: string(&value["from"])?,
+                to: string(&value["to"])?,
+            })
+        });
+        let files = all["files"].as_array()?.iter().map(|file| {
+            Some(Kept {
+                path: string(&file["path"])?,
+                before: string(&file["before"]),
+                wrote: string(&file["wrote"])?,
+            })
+        });
+        Some(State {
+            values: values.collect::<Option<_>>()?,
+            files: files.collect::<Option<_>>()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(path: &str, from: &str, to: &str) -> Value {
+        let [path, from, to] = [path, from, to].map(str::to_owned);
+        Value { path, from, to }
+    }
+
+    #[test]
+    fn a_state_is_read_as_it_was_written() {
+        let state = State {
+            values: vec![value("/proc/sys/vm/swappiness", "60", "1")],
+            files: vec![Kept {
+                path: "/etc/x".into(),
+                before: None,
+                wrote: "a\n".into(),
+            }],
+        };
+        assert_eq!(State::parse(&state.text()), Some(state));
+        assert_eq!(State::parse("{}"), None);
+        assert_eq!(State::parse("rubbish"), None);
+    }
+
+    #[test]
+    fn what_was_there_at_first_is_what_comes_back() {
+        let mut state = State::default();
+        state.add(&value("/p", "60", "10"));
+        state.add(&value("/p", "10", "1"));
+        assert_eq!(state.values, [value("/p", "60", "1")]);
+        state.add_file("/f", Some("theirs".into()), "one");
+        state.add_file("/f", Some("one".into()), "two");
+        assert_eq!(state.files[0].before.as_deref(), Some("theirs"));
+        assert_eq!(state.files[0].wrote, "two");
+        // someone put another one there meanwhile
+        state.add_file("/f", Some("other".into()), "three");
+        assert_eq!(state.files[0].before.as_deref(), Some("other"));
+    }
+}
