@@ -303,8 +303,8 @@ fn tell(
     Ok(())
 }
 
-/// What an earlier run found in a directory, in a line.
-pub fn kept(dir: &Path) -> Option<String> {
+/// What an earlier run found in a directory; none where it came from another disk.
+pub fn kept_figures(dir: &Path) -> Option<Value> {
     // nothing that lies there may hold a start up
     let flags = (OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW).bits();
     let file = fs::File::options()
@@ -318,9 +318,12 @@ pub fn kept(dir: &Path) -> Option<String> {
     let mut text = String::new();
     file.take(FILE_BYTES_MAX).read_to_string(&mut text).ok()?;
     let found: Value = serde_json::from_str(&text).ok()?;
-    if found["device"] != Disk::of(dir).device {
-        return None; // it came here from another disk
-    }
+    (found["device"] == Disk::of(dir).device).then_some(found)
+}
+
+/// The same in a line.
+pub fn kept(dir: &Path) -> Option<String> {
+    let found = kept_figures(dir)?;
     let number = |value: &Value| value.as_f64();
     let small = &found["commits"][0];
     let musts = found["verdicts"].as_array()?;

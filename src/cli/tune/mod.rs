@@ -7,6 +7,7 @@ pub mod disk;
 mod fake;
 mod level;
 mod measure;
+mod plan;
 mod system;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::args::Settings;
 use crate::cli::output::Output;
+use crate::cli::tune::plan::TunePlan;
 
 #[derive(Debug, Subcommand)]
 pub enum TuneAction {
@@ -32,6 +34,10 @@ pub enum TuneAction {
     /// kept in /var/lib/corelane-tune/applied.json. Nothing is written that a machine may not come up with:
     /// the kernel's command line, file systems and mounts stay as they are.
     Apply(TuneApply),
+    /// Work out disk, network, memory, cores and journals of a deployment, each with its formula
+    ///
+    /// Ends with code 1 if a measured disk (--dir) does not carry it.
+    Plan(TunePlan),
     /// Measure a disk as a broker uses it: whether its flushes are true, how long they take, how
     /// large commits should be, and what it takes for long
     ///
@@ -93,6 +99,7 @@ pub fn run(action: TuneAction, output: &Output) -> anyhow::Result<()> {
     match action {
         TuneAction::Apply(options) => apply::run(&options, output),
         TuneAction::Check(options) => check::run(&options, output),
+        TuneAction::Plan(options) => plan::run(&options, output),
         TuneAction::Disk(options) => disk::run(&options, output),
     }
 }

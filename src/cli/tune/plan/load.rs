@@ -1,0 +1,325 @@
+//! What is asked of a deployment, and what that takes: formulas, each shown with its numbers.
+
+use crate::cli::tune::plan::TunePlan;
+use crate::log::LogConfig;
+
+/// Records as they are produced.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    RecordsPerS(f64),
+    /// Before compression.
+    BytesPerS(f64),
+}
+
+/// Reads `50000`, `50000/s` or `200MB/s`.
+pub fn rate(text: &str) -> Result<Rate, String> {
+    const WANT: &str = "records a second as in 50000/s, or bytes as in 200MB/s";
+    let text = text.trim().trim_end_matches("/s");
+    let units = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("KB", 1e3)];
+    let found = units
+        .iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
+    let (number, factor) = found.map_or((text, None), |(number, factor)| (number, Some(factor)));
+    match number.trim().parse::<f64>() {
+        Ok(n) if n > 0.0 && n.is_finite() => Ok(match factor {
+            Some(factor) => Rate::BytesPerS(n * factor),
+            None => Rate::RecordsPerS(n),
+        }),
+        _ => Err(WANT.into()),
+    }
+}
+
+/// A number in bounds.
+fn number(text: &str, least: f64, most: f64) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(n) if n >= least && n <= most => Ok(n),
+        _ => Err(format!("a number from {least} to {most}")),
+    }
+}
+
+pub fn factor(text: &str) -> Result<f64, String> {
+    number(text, 1.0, 1000.0)
+}
+
+pub fn days(text: &str) -> Result<f64, String> {
+    number(text, 0.001, 36_500.0)
+}
+
+pub fn seconds(text: &str) -> Result<f64, String> {
+    number(text, 0.1, 86_400.0)
+}
+
+/// CPU-seconds of the whole machine, the load's process left out, for a GB of batches from so many
+/// bytes on. Source: benches/results/2026-11-28-kafka, the dearer row where a size has two.
+const PRODUCE_COST: [(u64, f64); 3] = [(1 << 20, 0.67), (64 << 10, 1.53), (0, 4.10)];
+/// A request with a single small record. Source: benches/results/2026-11-28-core.
+const REQUEST_COST_US: f64 = 10.7;
+/// A GB of 1 MiB fetches, the dearer policy. Source: benches/results/2026-11-28-kafka.
+const FETCH_COST: f64 = 0.58;
+pub const COST_SOURCE: &str = "benches/results/2026-11-28-kafka and 2026-11-28-core, a virtual machine of two \
+                               cores: measure yours with `corelane bench`";
+/// Above it requests wait for the core more than for the disk.
+const BUSY_MAX: f64 = 0.6;
+/// A fuller disk is slower, and leaves no time to act.
+const FULL_MAX: f64 = 0.8;
+/// An entry of 8 bytes in one index and one of 12 in the other for each 4 KiB.
+const WITH_INDEXES: f64 = 1.0 + 20.0 / 4096.0;
+/// What a journal should hold: one half fills while a checkpoint brings the other to its segments.
+const JOURNAL_S: f64 = 4.0;
+/// What corelane.journal.size=auto begins with and ends at.
+const JOURNAL_MIN: f64 = (16 << 20) as f64;
+const JOURNAL_MAX: f64 = (1 << 30) as f64;
+/// The least of corelane.memory.bytes=auto, and its part of the machine.
+const BUFFERS_MIN: f64 = (128 << 20) as f64;
+const BUFFERS_SHARE: f64 = 4.0;
+/// The part of the buffers that keeps records for readers.
+const KEPT_SHARE: f64 = 2.0;
+
+/// One figure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    pub name: &'static str,
+    pub value: f64,
+    pub unit: &'static str,
+    pub formula: String,
+}
+
+/// All figures; those of a machine are for each of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub lines: Vec<Line>,
+    /// MB/s that each machine's log directories take at the peak.
+    pub device_mb_per_s: f64,
+}
+
+fn produce_cost(batch_bytes: u64) -> f64 {
+    let row = PRODUCE_COST.iter().find(|(from, _)| batch_bytes >= *from);
+    let by_byte = row.map_or(0.0, |(_, cost)| *cost);
+    by_byte.max(REQUEST_COST_US * 1e3 / batch_bytes as f64)
+}
+
+/// Works everything out for `machines`, at least one for each copy.
+pub fn plan(asked: &TunePlan, machines: u32) -> Plan {
+    let (copies, machines) = (f64::from(asked.copies), f64::from(machines));
+    let (peak, readers) = (asked.peak, f64::from(asked.readers));
+    let raw = match asked.rate {
+        Rate::BytesPerS(bytes) => bytes,
+        Rate::RecordsPerS(records) => records * asked.size as f64,
+    };
+    let stored = raw / asked.compression / 1e6;
+    let mut lines = Vec::new();
+    let mut add = |name, value, unit, formula| {
+        lines.push(Line {
+            name,
+            value,
+            unit,
+            formula,
+        })
+    };
+    let from = match asked.rate {
+        Rate::BytesPerS(bytes) => format!("{:.1} MB/s", bytes / 1e6),
+        Rate::RecordsPerS(records) => format!("{records} records/s x {} B", asked.size),
+    };
+    let ratio = asked.compression;
+    add(
+        "produced",
+        stored,
+        "MB/s",
+        format!("{from} / {ratio} compression"),
+    );
+    let top = stored * peak;
+    add(
+        "produced at the peak",
+        top,
+        "MB/s",
+        format!("{stored:.1} MB/s x {peak}"),
+    );
+
+    let written = top * copies / machines;
+    let share = format!("x {copies} copies / {machines} machines");
+    add(
+        "network in",
+        written,
+        "MB/s",
+        format!("{top:.1} MB/s {share}"),
+    );
+    let sent = top * (readers + copies - 1.0) / machines;
+    let others = copies - 1.0;
+    add(
+        "network out",
+        sent,
+        "MB/s",
+        format!("{top:.1} MB/s x ({readers} readers + {others} copies) / {machines} machines"),
+    );
+
+    let bypass = LogConfig::default().bypass_bytes as u64;
+    let (times, why) = match asked.batch >= bypass {
+        true => (
+            1.0,
+            "segment alone: batches of 256 KiB and more pass the journal by",
+        ),
+        false => (2.0, "journal and segment"),
+    };
+    let device = written * times;
+    add(
+        "disk writes",
+        device,
+        "MB/s",
+        format!("{written:.1} MB/s x {times} ({why})"),
+    );
+
+    let produce = produce_cost(asked.batch);
+    let busy = (written * produce + sent * FETCH_COST) / 1e3;
+    let cores = (busy / BUSY_MAX).ceil().max(1.0);
+    add(
+        "cores",
+        cores,
+        "",
+        format!(
+            "({written:.1} MB/s x {produce:.2} CPU-s/GB + {sent:.1} x {FETCH_COST}) / 1000 / {BUSY_MAX} busy"
+        ),
+    );
+
+    let journal = (written * 1e6 * JOURNAL_S / cores).clamp(JOURNAL_MIN, JOURNAL_MAX);
+    let journal = (journal as u64).next_power_of_two() as f64;
+    add(
+        "journal of a shard",
+        journal / f64::from(1 << 20),
+        "MiB",
+        format!(
+            "{written:.1} MB/s x {JOURNAL_S} s / {cores} shards, a power of two from 16 MiB to 1 GiB"
+        ),
+    );
+
+    let kept_for = asked.lag;
+    let buffers = (top / machines * 1e6 * kept_for * KEPT_SHARE).max(BUFFERS_MIN);
+    add(
+        "buffers",
+        buffers / f64::from(1 << 20),
+        "MiB",
+        format!(
+            "{top:.1} MB/s / {machines} machines x {kept_for} s behind x {KEPT_SHARE} (half is for readers), \
+             128 MiB at least"
+        ),
+    );
+    add(
+        "memory",
+        buffers * BUFFERS_SHARE / f64::from(1 << 30),
+        "GiB",
+        format!("buffers x {BUFFERS_SHARE}: the page cache has the rest, for older records"),
+    );
+
+    let kept = stored * 86_400.0 * asked.retention * copies / machines * WITH_INDEXES;
+    let journals = journal * cores / 1e6;
+    let disk = (kept + journals) / FULL_MAX;
+    add(
+        "disk",
+        disk / 1e6,
+        "TB",
+        format!(
+            "({stored:.1} MB/s x 86400 s x {} days {share} x {WITH_INDEXES:.3} indexes + journals) / {FULL_MAX} full",
+            asked.retention
+        ),
+    );
+    Plan {
+        lines,
+        device_mb_per_s: device,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::{Arguments, Command};
+    use crate::cli::tune::TuneAction;
+
+    fn asked(arguments: &[&str]) -> TunePlan {
+        let all = ["corelane", "tune", "plan"].iter().chain(arguments);
+        match Arguments::parse_from(all).command {
+            Command::Tune {
+                action: TuneAction::Plan(options),
+            } => options,
+            _ => unreachable!("a plan was asked for"),
+        }
+    }
+
+    fn value(plan: &Plan, name: &str) -> f64 {
+        plan.lines
+            .iter()
+            .find(|line| line.name == name)
+            .unwrap()
+            .value
+    }
+
+    fn near(found: f64, wanted: f64) -> bool {
+        (found / wanted - 1.0).abs() < 0.001
+    }
+
+    #[test]
+    fn figures_follow_from_what_is_asked() {
+        let asked = asked(&[
+            "--rate",
+            "100000/s",
+            "--size",
+            "1000",
+            "--retention",
+            "10",
+            "--copies",
+            "3",
+            "--compression",
+            "4",
+            "--peak",
+            "2",
+            "--readers",
+            "2",
+        ]);
+        let plan = plan(&asked, 3);
+        let value = |name| value(&plan, name);
+        assert_eq!(value("produced"), 25.0);
+        assert_eq!(value("network in"), 50.0);
+        // two readers and two copies of 50 MB/s from three machines
+        assert!(near(value("network out"), 66.667));
+        assert_eq!(value("disk writes"), 100.0);
+        // (50 x 1.53 + 66.7 x 0.58) / 600 = 0.19
+        assert_eq!(value("cores"), 1.0);
+        // 50 MB/s x 4 s
+        assert_eq!(value("journal of a shard"), 256.0);
+        // 50 MB/s / 3 x 10 s x 2 in MiB, and four times as much
+        assert!(near(value("buffers"), 317.89));
+        assert!(near(value("memory"), 1.2418));
+        // 25 MB/s x 864000 s x 1.00488 and 268 MB, in 80 %
+        assert!(near(value("disk"), 27.132));
+    }
+
+    #[test]
+    fn more_machines_share_and_large_batches_are_written_once() {
+        let asked = asked(&["--rate", "1GB/s", "--copies", "2", "--batch", "1048576"]);
+        let (two, four) = (plan(&asked, 2), plan(&asked, 4));
+        assert_eq!(value(&two, "network in"), 2.0 * value(&four, "network in"));
+        assert_eq!(two.device_mb_per_s, value(&two, "network in"));
+        // 2 GB/s in each at 0.67 and 2 GB/s out at 0.58, of which 0.6 is to be busy
+        assert_eq!(value(&two, "cores"), 5.0);
+    }
+
+    #[test]
+    fn small_batches_cost_a_request_each() {
+        assert_eq!(produce_cost(1 << 20), 0.67);
+        assert_eq!(produce_cost(100 << 10), 1.53);
+        assert_eq!(produce_cost(16 << 10), 4.10);
+        assert!(near(produce_cost(100), 107.0));
+    }
+
+    #[test]
+    fn rates_have_units() {
+        assert_eq!(rate("50000"), Ok(Rate::RecordsPerS(50_000.0)));
+        assert_eq!(rate("50000/s"), Ok(Rate::RecordsPerS(50_000.0)));
+        assert_eq!(rate("1.5GB/s"), Ok(Rate::BytesPerS(1.5e9)));
+        for nonsense in ["", "0", "-1", "NaN", "inf", "fast", "MB/s", "1 TB/s"] {
+            assert!(rate(nonsense).is_err(), "{nonsense}");
+        }
+        assert!(factor("0.5").is_err() && factor("NaN").is_err());
+        assert!(days("0").is_err() && days("-3").is_err());
+    }
+}
