@@ -136,7 +136,7 @@ pub fn plan(asked: &TunePlan, machines: u32) -> Plan {
     );
 
     let written = top * copies / machines;
-    let share = format!("x {copies} copies / {machines} machines");
+    let share = format!("x {copies} (copies) / {machines} (machines)");
     add(
         "network in",
         written,
@@ -149,7 +149,9 @@ pub fn plan(asked: &TunePlan, machines: u32) -> Plan {
         "network out",
         sent,
         "MB/s",
-        format!("{top:.1} MB/s x ({readers} readers + {others} copies) / {machines} machines"),
+        format!(
+            "{top:.1} MB/s x ({readers} readers + {others} other copies) / {machines} (machines)"
+        ),
     );
 
     let bypass = LogConfig::default().bypass_bytes as u64;
@@ -198,7 +200,7 @@ pub fn plan(asked: &TunePlan, machines: u32) -> Plan {
         buffers / f64::from(1 << 20),
         "MiB",
         format!(
-            "{top:.1} MB/s / {machines} machines x {kept_for} s behind x {KEPT_SHARE} (half is for readers), \
+            "{top:.1} MB/s / {machines} (machines) x {kept_for} s behind x {KEPT_SHARE} (half is for readers), \
              128 MiB at least"
         ),
     );

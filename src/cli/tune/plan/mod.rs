@@ -8,6 +8,7 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::base::config::{Status, properties};
 use crate::cli::output::Output;
 use crate::cli::run::Usage;
 use crate::cli::tune::disk;
@@ -132,7 +133,14 @@ fn notes(options: &TunePlan) -> Vec<String> {
                 .into(),
         );
     }
-    notes.push("this version keeps records until their topic is deleted: --retention is what you delete by".into());
+    let retention = properties().find(|property| property.name == "log.retention.ms");
+    if retention.is_some_and(|property| property.status == Status::Later) {
+        notes.push(
+            "this version keeps records until their topic is deleted: --retention is what you \
+             delete by"
+                .into(),
+        );
+    }
     if options.dir.is_none() {
         notes.push(
             "--dir DIR holds the plan against a disk that `corelane tune disk DIR` measured".into(),
