@@ -1,8 +1,10 @@
 //! What a user of the command line sees: exit codes, JSON, a broker that starts and stops.
 
 mod bench;
+mod seccomp;
 #[path = "../support/mod.rs"]
 mod support;
+mod tune;
 
 use std::path::Path;
 use std::process::Command;

@@ -216,7 +216,8 @@ impl Broker {
         Ok(kill(self.pid(), Signal::SIGCONT)?)
     }
 
-    fn pid(&self) -> Pid {
+    /// The process.
+    pub fn pid(&self) -> Pid {
         Pid::from_raw(self.process.0.id() as i32)
     }
 

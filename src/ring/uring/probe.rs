@@ -29,8 +29,8 @@ pub enum ProbeError {
     /// Something between us and the kernel says no.
     #[error(
         "io_uring is not permitted here although the kernel allows it: most likely the container's seccomp profile, \
-         as Docker's default one. Start the container with `--security-opt seccomp=unconfined` \
-         or with a profile that allows io_uring_setup, io_uring_enter and io_uring_register"
+         as Docker's default one. Start the container with `--security-opt seccomp=tuning/seccomp.json` (a file of \
+         Corelane's sources), or with another profile that allows io_uring_setup, io_uring_enter and io_uring_register"
     )]
     NotPermitted,
     /// The kernel was built without it.
