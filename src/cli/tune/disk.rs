@@ -321,14 +321,20 @@ pub fn kept_figures(dir: &Path) -> Option<Value> {
     (found["device"] == Disk::of(dir).device).then_some(found)
 }
 
-/// The same in a line.
+/// How many faults it found.
+pub fn musts(found: &Value) -> usize {
+    let verdicts = found["verdicts"].as_array().into_iter().flatten();
+    verdicts
+        .filter(|verdict| verdict["level"] == "must")
+        .count()
+}
+
+/// What an earlier run found, in a line.
 pub fn kept(dir: &Path) -> Option<String> {
     let found = kept_figures(dir)?;
     let number = |value: &Value| value.as_f64();
     let small = &found["commits"][0];
-    let musts = found["verdicts"].as_array()?;
-    let musts = musts.iter().filter(|verdict| verdict["level"] == "must");
-    let warning = match musts.count() {
+    let warning = match musts(&found) {
         0 => "",
         _ => "; it has faults: see `corelane tune disk`",
     };

@@ -70,8 +70,9 @@ impl Changes {
         (self.values.len() + self.files.len()) as u64
     }
 
-    /// Writes everything; answers what failed, which is not in the state then.
+    /// Writes everything; answers what failed, of which the state knows what it knew before.
     fn write(&self, system: &System, state: &mut State) -> io::Result<Vec<String>> {
+        let earlier = state.clone();
         // whoever is stopped in between can take back what was done: it is known first
         self.values.iter().for_each(|value| state.add(value));
         for (file, now) in &self.files {
@@ -82,13 +83,13 @@ impl Changes {
         for value in &self.values {
             if let Err(error) = system.write(&value.path, &value.to) {
                 failed.push(format!("{}: {error}", value.path));
-                state.values.retain(|known| known.path != value.path);
+                state.forget(&value.path, &earlier);
             }
         }
         for (file, _) in &self.files {
             if let Err(error) = system.replace(file.path, &file.text) {
                 failed.push(format!("{}: {error}", file.path));
-                state.files.retain(|known| known.path != file.path);
+                state.forget(file.path, &earlier);
             }
         }
         state.write(system)?;

@@ -64,6 +64,16 @@ impl State {
         }
     }
 
+    /// Nothing came of this path: it is as `earlier` had it.
+    pub fn forget(&mut self, path: &str, earlier: &State) {
+        self.values.retain(|known| known.path != path);
+        let known = earlier.values.iter().find(|known| known.path == path);
+        self.values.extend(known.cloned());
+        self.files.retain(|known| known.path != path);
+        let known = earlier.files.iter().find(|known| known.path == path);
+        self.files.extend(known.cloned());
+    }
+
     pub fn is_empty(&self) -> bool {
         self.values.is_empty() && self.files.is_empty()
     }
@@ -152,6 +162,18 @@ mod tests {
         assert_eq!(State::parse(&state.text()), Some(state));
         assert_eq!(State::parse("{}"), None);
         assert_eq!(State::parse("rubbish"), None);
+    }
+
+    #[test]
+    fn a_failed_write_does_not_lose_what_was_there_at_first() {
+        let mut state = State::default();
+        state.add(&value("/p", "60", "10"));
+        let earlier = state.clone();
+        state.add(&value("/p", "10", "1"));
+        state.add(&value("/q", "0", "1"));
+        state.forget("/p", &earlier);
+        state.forget("/q", &earlier);
+        assert_eq!(state, earlier);
     }
 
     #[test]

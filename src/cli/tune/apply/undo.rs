@@ -1,9 +1,10 @@
 //! Taking back what was set, as far as nobody has changed it since.
 
+use anyhow::Context;
 use serde_json::json;
 
 use crate::cli::output::{Output, counted};
-use crate::cli::tune::apply::state::State;
+use crate::cli::tune::apply::state::{FILE, State};
 use crate::cli::tune::system::System;
 
 /// What became of all that was set.
@@ -69,7 +70,13 @@ pub fn run(system: &System, output: &Output, dry_run: bool) -> anyhow::Result<()
         return show(output, &state);
     }
     let undone = undo(system, &mut state);
-    state.write(system)?;
+    let written = state.write(system);
+    written.with_context(|| {
+        format!(
+            "{} can't be written: are you root?",
+            system.path(FILE).display()
+        )
+    })?;
     if output.json {
         output.object(&json!({
             "restored": undone.restored,

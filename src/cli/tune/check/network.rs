@@ -166,15 +166,15 @@ fn steering(ground: &Ground, nic: &str) -> Item {
 /// The interrupts of a card: those of its PCI device, which a virtio device stands below.
 fn irqs(ground: &Ground, nic: &str) -> Vec<String> {
     let device = format!("/sys/class/net/{nic}/device");
-    let found = [
+    let paths = [
         format!("{device}/msi_irqs"),
         format!("{device}/../msi_irqs"),
-    ]
-    .iter()
-    .map(|path| ground.system.names(path))
-    .find(|names| !names.is_empty());
-    // those that never came have no handler, or tell of changes of the card alone
-    found.unwrap_or_default()
+    ];
+    let names = paths.iter().map(|path| ground.system.names(path));
+    names
+        .into_iter()
+        .find(|names| !names.is_empty())
+        .unwrap_or_default()
 }
 
 fn interrupts(ground: &Ground, nic: &str) -> Item {

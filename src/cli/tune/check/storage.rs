@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::cli::disk::Mount;
 use crate::cli::tune::check::Ground;
 use crate::cli::tune::check::item::Item;
-use crate::cli::tune::disk::kept;
+use crate::cli::tune::disk::{kept, kept_figures, musts};
 
 /// Fewer requests in flight and reads wait behind the writes of a drain.
 const REQUESTS_MIN: u64 = 64;
@@ -147,7 +147,11 @@ fn options(ground: &Ground, name: &str, mount: &Mount, disks: &[String]) -> Vec<
     if let Some(option) = has(&["sync", "dirsync", "data=journal"]) {
         let why = "everything is written once more, or flushed on its own, besides the broker's \
                    own flushes";
-        items.push(Item::should(name, option, why, remount(option, "async")));
+        let todo = format!(
+            "take {option} out of /etc/fstab, and mount {} anew",
+            mount.point
+        );
+        items.push(Item::should(name, option, why, todo));
     }
     if let Some(option) = has(&["discard", "discard=sync"]) {
         let why = "the device is told of deleted segments in the commits that other flushes wait for: \
@@ -170,19 +174,18 @@ fn options(ground: &Ground, name: &str, mount: &Mount, disks: &[String]) -> Vec<
 }
 
 fn measured(name: &str, dir: &Path) -> Item {
-    match kept(dir) {
-        Some(found) if found.contains("it has faults") => Item::must(
-            name,
-            found,
-            "measured there",
-            format!("corelane tune disk {}", dir.display()),
-        ),
-        Some(found) => Item::ok(name, found, "measured there"),
-        None => Item::should(
+    let todo = format!("corelane tune disk {}", dir.display());
+    match (
+        kept(dir),
+        kept_figures(dir).map_or(0, |found| musts(&found)),
+    ) {
+        (Some(found), 0) => Item::ok(name, found, "measured there"),
+        (Some(found), _) => Item::must(name, found, "acks may not be durable there", todo),
+        (None, _) => Item::should(
             name,
             "not yet",
             "whether flushes are true, and what they take, is only seen by trying",
-            format!("corelane tune disk {}", dir.display()),
+            todo,
         ),
     }
 }
