@@ -4,6 +4,8 @@ mod cpu;
 mod item;
 mod kernel;
 pub mod limits;
+#[cfg(test)]
+mod machines;
 mod memory;
 mod network;
 mod storage;
