@@ -1,0 +1,129 @@
+//! Runs paths under callgrind.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use anyhow::{Context, anyhow};
+
+/// Entering a function that is named here turns counting on or off, leaving it turns it back: on in
+/// what is counted, off in there where the simulated driver works at what it is handed. (In clients
+/// the driver turns it on. That is why the sum is [`COUNTED`]'s and not the program's.)
+const TOGGLES: [&str; 4] = [
+    COUNTED,
+    "<corelane::ring::sim::driver::SimDriver as corelane::ring::driver::Driver>::submit",
+    "<corelane::ring::sim::driver::SimDriver as corelane::ring::driver::Driver>::cancel",
+    "<corelane::ring::sim::driver::SimDriver as corelane::ring::driver::Driver>::turn",
+];
+
+/// Callgrind's name of the function whose instructions are counted, with all that it calls.
+const COUNTED: &str = "corelane_instructions::counted::counted";
+
+/// `rep movsb` counts once a byte, and the C library takes it from a size on that depends on the
+/// processor: it takes vector instructions at every size instead.
+const TUNABLES: &str = "glibc.cpu.x86_rep_movsb_threshold=1073741824:\
+                        glibc.cpu.x86_rep_stosb_threshold=1073741824:\
+                        glibc.cpu.x86_non_temporal_threshold=1073741824";
+
+/// Instructions of one operation of each path. As many run at a time as there are cores.
+pub fn all(names: &[&str]) -> anyhow::Result<BTreeMap<String, f64>> {
+    let left = Mutex::new(names.iter().rev());
+    let work = || {
+        let mut counts = Vec::new();
+        loop {
+            let next = left
+                .lock()
+                .map_err(|_| anyhow!("a thread panicked"))?
+                .next();
+            let Some(name) = next else { return Ok(counts) };
+            let count = one(name).with_context(|| format!("path {name}"))?;
+            counts.push(((*name).to_owned(), count));
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, |n| n.get());
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let mut counts = BTreeMap::new();
+        for thread in threads {
+            let result: anyhow::Result<Vec<_>> = thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            counts.extend(result?);
+        }
+        Ok(counts)
+    })
+}
+
+fn one(name: &str) -> anyhow::Result<f64> {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    let profile = format!("corelane-instructions-{}-{run}", std::process::id());
+    let profile = std::env::temp_dir().join(profile);
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "--collect-atstart=no"]);
+    command.arg(format!("--callgrind-out-file={}", profile.display()));
+    command.args(TOGGLES.map(|toggle| format!("--toggle-collect={toggle}")));
+    // the environment lies on the stack: its size would move what is counted
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    command.env_clear();
+    command.env("PATH", path).env("GLIBC_TUNABLES", TUNABLES);
+    command.arg(std::env::current_exe()?);
+    command.args(["--child", name]);
+    let output = command.output().context("can't run valgrind")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let written = fs::read_to_string(&profile);
+    let _ = fs::remove_file(&profile);
+    anyhow::ensure!(output.status.success(), "it fails under valgrind:\n{said}");
+    let instructions = inclusive(&written.context("no profile from valgrind")?, COUNTED);
+    let operations: u64 = String::from_utf8_lossy(&output.stdout).trim().parse()?;
+    anyhow::ensure!(
+        instructions > 0 && operations > 0,
+        "nothing was counted: {COUNTED} is not in the profile"
+    );
+    // a tenth of an instruction says enough
+    Ok((instructions as f64 / operations as f64 * 10.0).round() / 10.0)
+}
+
+/// Instructions of a function and of what it calls, from a profile in callgrind's format: the costs
+/// in the function's blocks, of which those behind a `calls` line are of what was called.
+fn inclusive(profile: &str, function: &str) -> u64 {
+    let mut sum = 0;
+    let mut number = None;
+    let mut inside = false;
+    for line in profile.lines() {
+        let named = line.strip_prefix('c').unwrap_or(line).strip_prefix("fn=");
+        if let Some(named) = named {
+            // `(7) name` the first time, `(7)` after that
+            let (its, name) = named.split_once(' ').unwrap_or((named, ""));
+            if name == function {
+                number = Some(its);
+            }
+            if line.starts_with('f') {
+                inside = number == Some(its);
+            }
+        } else if inside && line.starts_with(|c: char| c.is_ascii_digit() || "+-*".contains(c)) {
+            let cost = line
+                .split(' ')
+                .nth(1)
+                .and_then(|cost| cost.parse::<u64>().ok());
+            sum += cost.unwrap_or(0);
+        }
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_a_function_calls_is_its_own_and_what_others_call_is_not() {
+        let profile = "events: Ir\n\nfl=(1) a.rs\nfn=(1) main\n5 1000\ncfn=(2) of\ncalls=2 9\n+1 700\n\n\
+                       fn=(2) of\n9 10\ncfi=(3) b.rs\ncfn=(3) other\ncalls=4 1\n* 300\n\n\
+                       fn=(3) other\n1 300\n\nfn=(2)\n-3 7\n\ntotals: 9999\n";
+        assert_eq!(super::inclusive(profile, "of"), 317);
+        assert_eq!(super::inclusive(profile, "main"), 1700);
+        assert_eq!(super::inclusive(profile, "nothing"), 0);
+    }
+}
