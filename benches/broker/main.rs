@@ -9,13 +9,11 @@
 //! recent records is full.
 #![allow(clippy::disallowed_methods, missing_docs)]
 
-mod kafka;
-mod load;
-mod machine;
 mod rows;
-mod server;
 
 use std::path::PathBuf;
+
+use corelane::cli::rig::machine::{self, LOAD_CORE};
 
 fn main() {
     let args: Vec<String> = std::env::args()
@@ -47,7 +45,7 @@ fn main() {
         "# data in {}, {seconds} s a run, {pairs} pairs, medians",
         dir.display()
     );
-    machine::unpinned(|| ());
+    machine::unpinned(LOAD_CORE, || ());
     if !settings.is_empty() {
         println!("# broker with {}", settings.join(" "));
     }

@@ -4,10 +4,10 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::kafka::{self, Fetch, Plain, Produce};
-use crate::load::{self, Outcome, Pace, Plan, Traffic};
-use crate::machine::{self, Cpu};
-use crate::server::{BrokerSetup, Server};
+use corelane::cli::rig::kafka::{self, Fetch, Plain, Produce};
+use corelane::cli::rig::load::{self, Outcome, Pace, Plan, Traffic};
+use corelane::cli::rig::machine::{self, Cpu};
+use corelane::cli::rig::server::{BrokerSetup, Server};
 
 pub struct Bench {
     pub dir: PathBuf,
@@ -71,7 +71,7 @@ impl Bench {
     fn setup(&self, dir: &Path) -> BrokerSetup {
         BrokerSetup {
             asked: self.settings.clone(),
-            ..BrokerSetup::new(dir)
+            ..BrokerSetup::new(Path::new(env!("CARGO_BIN_EXE_corelane")), dir)
         }
     }
 
@@ -99,6 +99,8 @@ impl Bench {
             warmup: Duration::from_secs_f64((self.seconds / 3.0).max(0.5)),
             until_steady: None,
             run: Duration::from_secs_f64(self.seconds),
+            congestion: Some("cubic"),
+            interrupted: None,
         }
     }
 
@@ -170,6 +172,17 @@ fn note(text: &str) {
     println!("    {text}");
 }
 
+fn broker(setup: &BrokerSetup) -> Server {
+    Server::broker(setup).unwrap_or_else(|e| panic!("{e:#}"))
+}
+
+/// A floor program on core 0, with the congestion control of the load.
+fn floor_server(args: &[&str]) -> Server {
+    let program = Path::new(env!("CARGO_BIN_EXE_corelane-floor"));
+    let args = [args, &["--core", "0", "--congestion", "cubic"]].concat();
+    Server::floor(program, &args).unwrap_or_else(|e| panic!("{e:#}"))
+}
+
 fn floor_file(dir: &Path) -> String {
     dir.join("floor").display().to_string()
 }
@@ -183,7 +196,7 @@ fn produce(b: &Bench, name: &str, records: usize, at_most: f64) {
     let (ours, floor) = b.pairs(
         || {
             let dir = b.fresh("produce");
-            let server = Server::broker(&b.setup(&dir).set(JOURNAL));
+            let server = broker(&b.setup(&dir).set(JOURNAL));
             kafka::create_topics(server.addr, &[(kafka::TOPIC, 4)]).expect("topic");
             let plan = plan.until_steady(&server);
             let m = b.measure(&server, plan, &mut Produce::spread(&batch, connections, 4));
@@ -193,7 +206,7 @@ fn produce(b: &Bench, name: &str, records: usize, at_most: f64) {
         },
         || {
             let dir = b.fresh("floor");
-            let server = Server::floor(&["ingest", "--core", "0", "--file", &floor_file(&dir)]);
+            let server = floor_server(&["ingest", "--file", &floor_file(&dir)]);
             let m = b.measure(&server, plan, &mut Plain::of_batch(&batch, connections));
             rate.set((rate.get().0, m.mb_per_s()));
             process.set((process.get().0, m.process_per_gb()));
@@ -242,7 +255,7 @@ fn fetch(b: &Bench, name: &str, records: usize) {
 
     let dir = b.fresh("fetch");
     let setup = b.setup(&dir).set(JOURNAL);
-    let server = Server::broker(&setup);
+    let server = broker(&setup);
     fill(&server, connections, &batch, batches);
     let file = floor_file(&b.fresh("floor"));
     let total = batches * connections as u64 * batch.len() as u64;
@@ -251,7 +264,7 @@ fn fetch(b: &Bench, name: &str, records: usize) {
     let (ours, floor) = b.pairs(
         || b.measure(&server, plan, &mut traffic()).cpu_per_gb(),
         || {
-            let floor = Server::floor(&["read", "--memory", "--core", "0", "--file", &file]);
+            let floor = floor_server(&["read", "--memory", "--file", &file]);
             b.measure(&floor, plan, &mut plain()).cpu_per_gb()
         },
     );
@@ -262,17 +275,17 @@ fn fetch(b: &Bench, name: &str, records: usize) {
         1.3,
         "CPU-s/GB",
     );
-    server.stop();
+    server.stop().expect("a clean stop");
 
     let (ours, floor) = b.pairs(
         || {
             drop_page_cache();
-            let server = Server::broker(&setup);
+            let server = broker(&setup);
             b.measure(&server, plan, &mut traffic()).cpu_per_gb()
         },
         || {
             drop_page_cache();
-            let floor = Server::floor(&["read", "--core", "0", "--file", &file]);
+            let floor = floor_server(&["read", "--file", &file]);
             b.measure(&floor, plan, &mut plain()).cpu_per_gb()
         },
     );
@@ -300,7 +313,7 @@ fn small(b: &Bench) {
             .setup(&dir)
             .set(JOURNAL)
             .set(&format!("corelane.flush.policy={policy}"));
-        let server = Server::broker(&setup);
+        let server = broker(&setup);
         kafka::create_topics(server.addr, &[(kafka::TOPIC, 16)]).expect("topic");
         let m = b.measure(&server, plan, &mut Produce::spread(&batch, connections, 16));
         note(&format!(
@@ -315,8 +328,8 @@ fn small(b: &Bench) {
         let dir = b.fresh("floor");
         let file = floor_file(&dir);
         let mut args = args.to_vec();
-        args.extend(["--core", "0", "--file", &file]);
-        let server = Server::floor(&args);
+        args.extend(["--file", &file]);
+        let server = floor_server(&args);
         b.measure(&server, plan, &mut Plain::of_batch(&batch, connections))
             .cpu_us_each()
     };
@@ -343,7 +356,7 @@ fn partitions(b: &Bench) {
     let connections = 16;
     let server_for = |partitions: i32| {
         let dir = b.fresh(&format!("partitions-{partitions}"));
-        let server = Server::broker(&b.setup(&dir).set(JOURNAL));
+        let server = broker(&b.setup(&dir).set(JOURNAL));
         kafka::create_topics(server.addr, &[(kafka::TOPIC, partitions)]).expect("topic");
         // what so many new directories left to be written is not what is measured
         nix::unistd::sync();
@@ -409,7 +422,7 @@ fn lanes(b: &Bench) {
     let connections = 4;
     let forwarded = std::cell::Cell::new((0, 0));
     let run = |shown: bool| {
-        let server = Server::broker(&b.setup(&b.fresh("lanes")).set(JOURNAL).cores("2"));
+        let server = broker(&b.setup(&b.fresh("lanes")).set(JOURNAL).cores("2"));
         kafka::create_topics(server.addr, &[(kafka::TOPIC, 16)]).expect("topic");
         let leaders = kafka::leaders(server.addr).expect("metadata");
         let plan = b.plan(connections, Pace::Depth(2)).until_steady(&server);
@@ -421,7 +434,7 @@ fn lanes(b: &Bench) {
             let all = vec![(0..16).collect(); connections];
             b.measure(&server, plan, &mut Produce::new(&batch, -1, &all))
         };
-        let count = server.stop_and_count("forwarded");
+        let count = server.stop_and_count("forwarded").expect("a clean stop");
         let (with, without) = forwarded.get();
         forwarded.set(match shown {
             true => (with + count, without),
@@ -460,7 +473,7 @@ fn shards(b: &Bench) {
     let plan = b.plan(connections, Pace::Depth(2));
     let run = |cores: &str| {
         let dir = b.fresh("shards");
-        let server = Server::broker(&b.setup(&dir).set(JOURNAL).cores(cores));
+        let server = broker(&b.setup(&dir).set(JOURNAL).cores(cores));
         kafka::create_topics(server.addr, &[(kafka::TOPIC, 16)]).expect("topic");
         let leaders = kafka::leaders(server.addr).expect("metadata");
         let mut traffic = Produce::new(&batch, -1, &by_leader(&leaders, connections));
@@ -481,7 +494,7 @@ fn shards(b: &Bench) {
 
 fn memory(b: &Bench) {
     let dir = b.fresh("memory");
-    let server = Server::broker(&b.setup(&dir));
+    let server = broker(&b.setup(&dir));
     bound(
         "resident memory, idle start",
         machine::resident_mib(server.pid()),
@@ -501,7 +514,7 @@ fn memory(b: &Bench) {
 
 fn idle(b: &Bench) {
     let dir = b.fresh("idle");
-    let server = Server::broker(&b.setup(&dir));
+    let server = broker(&b.setup(&dir));
     kafka::create_topics(server.addr, &[(kafka::TOPIC, 1000)]).expect("topic");
     let sockets: Vec<TcpStream> = (0..1000)
         .map(|_| TcpStream::connect(server.addr).expect("connect"))
@@ -524,7 +537,7 @@ fn start(b: &Bench) {
     for (partitions, clean, killed) in [(1000, 0.2, 2.0), (10_000, 1.0, 3.0)] {
         let dir = b.fresh("start");
         let setup = b.setup(&dir);
-        let server = Server::broker(&setup);
+        let server = broker(&setup);
         for i in 0..partitions / 1000 {
             let name = if i == 0 {
                 kafka::TOPIC.to_string()
@@ -541,8 +554,8 @@ fn start(b: &Bench) {
             );
         };
         load(&server);
-        let stop = server.stop();
-        let server = Server::broker(&setup);
+        let stop = server.stop().expect("a clean stop");
+        let server = broker(&setup);
         bound(
             &format!("start, {partitions} partitions, clean"),
             server.ready_after.as_secs_f64(),
@@ -552,7 +565,7 @@ fn start(b: &Bench) {
         note(&format!("clean stop took {:.2} s", stop.as_secs_f64()));
         load(&server);
         server.kill();
-        let server = Server::broker(&setup);
+        let server = broker(&setup);
         bound(
             &format!("start, {partitions} partitions, after SIGKILL"),
             server.ready_after.as_secs_f64(),
@@ -564,7 +577,7 @@ fn start(b: &Bench) {
 
 fn create(b: &Bench) {
     let dir = b.fresh("create");
-    let server = Server::broker(&b.setup(&dir));
+    let server = broker(&b.setup(&dir));
     let mut times = Vec::new();
     for i in 0..b.pairs {
         let began = Instant::now();

@@ -1,9 +1,14 @@
 //! Options and sockets.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
+
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::TcpCongestion;
+use nix::unistd::Pid;
 
 /// What to serve, and where.
 pub struct Options {
@@ -13,6 +18,8 @@ pub struct Options {
     pub core: Option<usize>,
     pub flush: bool,
     pub memory: bool,
+    /// Congestion control of accepted connections; none: the system's.
+    pub congestion: Option<String>,
 }
 
 impl Options {
@@ -25,6 +32,7 @@ impl Options {
             core: None,
             flush: true,
             memory: false,
+            congestion: None,
         };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
@@ -36,8 +44,7 @@ impl Options {
                 "--core" => options.core = Some(value()?.parse().map_err(|e| format!("{e}"))?),
                 "--no-flush" => options.flush = false,
                 "--memory" => options.memory = true,
-                // Cargo's own.
-                "--bench" | "--test" => {}
+                "--congestion" => options.congestion = Some(value()?),
                 other => return Err(format!("{other} is not known")),
             }
         }
@@ -45,31 +52,21 @@ impl Options {
     }
 }
 
-/// A listener whose connections use cubic.
+/// A listener whose connections use the congestion control that was asked for.
 pub fn listen(options: &Options) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(options.listen)?;
-    cubic(listener.as_raw_fd())?;
+    if let Some(name) = &options.congestion {
+        // connections inherit it from their listener
+        setsockopt(&listener, TcpCongestion, &OsString::from(name))?;
+    }
     Ok(listener)
 }
 
-/// Cubic congestion control; connections inherit it from their listener.
-pub fn cubic(fd: RawFd) -> io::Result<()> {
-    let name = b"cubic";
-    // SAFETY: the name lives through the call and has the length that is named.
-    let failed = unsafe {
-        libc::setsockopt(
-            fd,
-            libc::IPPROTO_TCP,
-            libc::TCP_CONGESTION,
-            name.as_ptr().cast(),
-            name.len() as libc::socklen_t,
-        )
-    };
-    if failed == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+/// Keeps this thread, and those that it starts, on a core.
+pub fn pin(core: usize) -> nix::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core)?;
+    sched_setaffinity(Pid::from_raw(0), &set)
 }
 
 /// Tells whoever started us.

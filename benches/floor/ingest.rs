@@ -1,22 +1,17 @@
 //! Receive, copy with CRC-32C, write, flush, answer: one thread, no runtime.
 
 use std::fs::OpenOptions;
-use std::hint::black_box;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use corelane::base::checksum::crc32c_append;
-use corelane::ring::buf::{BufMut, copy_streaming};
-
 use crate::common::{Options, check, listen, ready};
+use crate::copy::{Pages, copy};
 
 const RING_BYTES: usize = 256 << 20;
 const GROUP_BYTES: usize = 8 << 20;
 const FRAME_BYTES: usize = 2 << 20;
-/// Sum and copy alternate within the first-level cache.
-const PIECE: usize = 8 << 10;
 
 struct Connection {
     stream: TcpStream,
@@ -41,7 +36,8 @@ pub fn serve(options: &Options) -> io::Result<()> {
     add(poll, listener.as_raw_fd(), u64::MAX)?;
     ready(listener.local_addr()?)?;
     let mut connections: Vec<Option<Connection>> = Vec::new();
-    let mut group = BufMut::unbudgeted(GROUP_BYTES + FRAME_BYTES);
+    let mut group = Pages::new(GROUP_BYTES + FRAME_BYTES);
+    let group = group.bytes();
     let mut position = 0;
     // SAFETY: all zeros is a valid event.
     let mut events: [libc::epoll_event; 64] = unsafe { std::mem::zeroed() };
@@ -71,7 +67,7 @@ pub fn serve(options: &Options) -> io::Result<()> {
                 *slot = None;
                 continue;
             }
-            filled = connection.take_frames(&mut group, filled)?;
+            filled = connection.take_frames(group, filled)?;
         }
         if filled == 0 {
             continue;
@@ -138,14 +134,7 @@ impl Connection {
             if self.end < from + len || filled + len > group.len() - 4096 {
                 break;
             }
-            let mut sum = 0;
-            for at in (0..len).step_by(PIECE) {
-                let piece = PIECE.min(len - at);
-                let bytes = &self.buf[from + at..from + at + piece];
-                sum = crc32c_append(sum, bytes);
-                copy_streaming(&mut group[filled + at..], bytes);
-            }
-            black_box(sum);
+            copy(&mut group[filled..], &self.buf[from..from + len]);
             filled += len;
             self.begin = from + len;
             self.answers += 1;
@@ -195,10 +184,10 @@ fn write(fd: RawFd, bytes: &[u8], offset: usize) -> io::Result<()> {
 
 /// Writes the whole ring once, so that later writes change no metadata.
 fn prepare(fd: RawFd) -> io::Result<()> {
-    let mut zeros = BufMut::unbudgeted(4 << 20);
-    zeros.fill(0);
+    let mut zeros = Pages::new(4 << 20);
+    let zeros = zeros.bytes();
     for at in (0..RING_BYTES).step_by(zeros.len()) {
-        write(fd, &zeros, at)?;
+        write(fd, zeros, at)?;
     }
     // SAFETY: plain system call.
     check(unsafe { libc::fsync(fd) } as isize).map(drop)

@@ -1,9 +1,11 @@
 //! The floor: small servers that do only the unavoidable work, to hold the broker's cost against.
 //!
-//! `floor ingest|read|echo --listen 127.0.0.1:PORT [--file PATH] [--core N] [--no-flush] [--memory]`
+//! `corelane-floor ingest|read|echo [--listen 127.0.0.1:PORT] [--file PATH] [--core N] [--no-flush]
+//! [--memory] [--congestion NAME]`
 //!
-//! Frames are a big-endian `i32` length and that many bytes, both ways. Each server prints `ready` once it
-//! listens, and runs until it is killed. TCP congestion control is cubic.
+//! Frames are a big-endian `i32` length and that many bytes, both ways. Each server prints `ready` and its
+//! address once it listens, and runs until it is killed. But for `echo` they use nothing of the broker: what
+//! makes the broker slower must not make its yardstick slower.
 //!
 //! - `ingest`: receive, copy with CRC-32C, write past the page cache into a ring file that was written before, fdatasync,
 //!   answer. What arrives while a group is being flushed makes the next group.
@@ -13,6 +15,7 @@
 #![allow(unsafe_code)]
 
 mod common;
+mod copy;
 mod echo;
 mod ingest;
 mod read;
@@ -22,15 +25,20 @@ use common::Options;
 fn main() {
     let options = match Options::from_args() {
         Ok(Some(options)) => options,
-        // Started by `cargo bench` among the others: nothing to measure alone.
-        Ok(None) => return,
+        Ok(None) => {
+            eprintln!("floor: what to serve? ingest, read or echo");
+            std::process::exit(2);
+        }
         Err(error) => {
             eprintln!("floor: {error}");
             std::process::exit(2);
         }
     };
-    if let Some(core) = options.core {
-        corelane::ring::affinity::pin(core).expect("a core of this machine");
+    if let Some(core) = options.core
+        && let Err(error) = common::pin(core)
+    {
+        eprintln!("floor: core {core}: {error}");
+        std::process::exit(2);
     }
     let ended = match options.what.as_str() {
         "ingest" => ingest::serve(&options),

@@ -16,29 +16,23 @@
 #![allow(clippy::disallowed_methods, missing_docs, dead_code)]
 
 mod book;
-#[path = "../broker/kafka.rs"]
-mod kafka;
-#[path = "../broker/load.rs"]
-mod load;
-#[path = "../broker/machine.rs"]
-mod machine;
 mod records;
 mod report;
-#[path = "../broker/server.rs"]
-mod server;
 
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corelane::wire::messages::{DeleteTopicState, DeleteTopicsRequest};
 
-use load::{Outcome, Pace, Plan};
+use corelane::cli::rig::kafka;
+use corelane::cli::rig::load::{self, Outcome, Pace, Plan};
+use corelane::cli::rig::machine::{self, LOAD_CORE};
+use corelane::cli::rig::server::{BrokerSetup, Server};
 use records::{Consumer, Produce, Topic};
 use report::{Sample, thirds};
-use server::{BrokerSetup, Server};
 
 /// Connections, each with a partition of its own.
 const PARTITIONS: usize = 16;
@@ -168,6 +162,8 @@ impl Soak {
             warmup: Duration::from_secs_f64(0.5),
             until_steady: None,
             run: Duration::from_secs_f64(seconds - 0.5),
+            congestion: Some("cubic"),
+            interrupted: None,
         };
         let produce = &mut work.produce;
         let outcome = load::run(
@@ -194,9 +190,10 @@ impl Soak {
         let begun = Instant::now();
         match kill {
             true => server.kill(),
-            false => drop(server.stop()),
+            false => drop(server.stop().unwrap_or_else(|e| panic!("{e:#}"))),
         }
-        self.server = Some(Server::broker_at(&self.setup, addr));
+        let server = Server::broker_at(&self.setup, addr);
+        self.server = Some(server.unwrap_or_else(|e| panic!("{e:#}")));
         self.started = Instant::now();
         begun.elapsed()
     }
@@ -257,7 +254,7 @@ impl Soak {
         }
         self.finish_topic()?;
         if let Some(server) = self.server.take() {
-            server.stop();
+            server.stop().map_err(|e| format!("{e:#}"))?;
         }
         Ok((rate, samples, outages))
     }
@@ -281,7 +278,7 @@ fn main() -> ExitCode {
         PathBuf::from(results).join(format!("{}-soak", today()))
     });
     let machine = machine::describe();
-    machine::unpinned(|| ());
+    machine::unpinned(LOAD_CORE, || ());
     let about = format!(
         "{machine}; data in {}, {} min, records of {} bytes to {PARTITIONS} partitions",
         options.dir.display(),
@@ -291,10 +288,10 @@ fn main() -> ExitCode {
     println!("# {about}");
     let setup = BrokerSetup {
         asked: options.settings.clone(),
-        ..BrokerSetup::new(&data).set(MEMORY)
+        ..BrokerSetup::new(Path::new(env!("CARGO_BIN_EXE_corelane")), &data).set(MEMORY)
     };
     let mut soak = Soak {
-        server: Some(Server::broker(&setup)),
+        server: Some(Server::broker(&setup).unwrap_or_else(|e| panic!("{e:#}"))),
         started: Instant::now(),
         setup,
         options,

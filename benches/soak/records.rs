@@ -19,8 +19,8 @@ use corelane::wire::messages::*;
 use corelane::wire::records::Records;
 
 use crate::book::Partition;
-use crate::kafka::{call, request};
-use crate::load::Traffic;
+use corelane::cli::rig::kafka::{call, request};
+use corelane::cli::rig::load::Traffic;
 
 const PRODUCE: i16 = 11;
 const FETCH: i16 = 12;

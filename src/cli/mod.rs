@@ -16,6 +16,7 @@ mod output;
 mod payload;
 mod produce;
 mod progress;
+pub mod rig;
 mod run;
 mod send;
 mod serve;

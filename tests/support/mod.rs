@@ -5,7 +5,8 @@ pub mod broker;
 pub mod history;
 pub mod kafka;
 pub mod load;
-pub mod ports;
 pub mod process;
 pub mod sequence;
 pub mod wait;
+
+pub use corelane::cli::rig::ports;

@@ -3,18 +3,19 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use corelane::base::time::Timestamp;
-use corelane::wire::api::ApiKey;
-use corelane::wire::batch::BatchBuilder;
-use corelane::wire::compress::Codec;
-use corelane::wire::frame;
-use corelane::wire::message::Message;
-use corelane::wire::messages::*;
-use corelane::wire::records::Records;
-use corelane::wire::write::Writer;
+use crate::base::time::Timestamp;
+use crate::wire::api::ApiKey;
+use crate::wire::batch::BatchBuilder;
+use crate::wire::compress::Codec;
+use crate::wire::frame;
+use crate::wire::message::Message;
+use crate::wire::messages::*;
+use crate::wire::records::Records;
+use crate::wire::write::Writer;
 
-use crate::load::Traffic;
+use crate::cli::rig::load::Traffic;
 
+/// The topic that frames are for.
 pub const TOPIC: &str = "bench";
 const PRODUCE: i16 = 11;
 const FETCH: i16 = 12;

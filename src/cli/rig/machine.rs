@@ -77,17 +77,17 @@ pub fn resident_mib(pid: u32) -> f64 {
     kib.unwrap_or(0.0) / 1024.0
 }
 
-/// The core of the load; the servers have the others.
+/// The core of the load of programs in `benches/`; their servers have the others.
 pub const LOAD_CORE: usize = 1;
 
-/// Runs something with every core allowed, as a child process should begin, then goes back to the
-/// load's core.
-pub fn unpinned<T>(what: impl FnOnce() -> T) -> T {
+/// Runs something with every core allowed, as a child process should begin, then goes to the load's
+/// core. Where that is none of the machine's it stays with all.
+pub fn unpinned<T>(load_core: usize, what: impl FnOnce() -> T) -> T {
     let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN);
     let cores = online.ok().flatten().unwrap_or(1) as usize;
     let _ = allow(0..cores);
     let done = what();
-    let _ = allow(LOAD_CORE..LOAD_CORE + 1);
+    let _ = allow(load_core..load_core + 1);
     done
 }
 

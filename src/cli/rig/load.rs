@@ -1,17 +1,24 @@
 //! A load client that knows nothing of a protocol but its framing: it sends length-prefixed
 //! frames and waits for length-prefixed answers, so that a broker and a floor program are driven
 //! by the same code.
-#![allow(unsafe_code)]
 
+use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::TcpCongestion;
 
-use crate::machine;
-use crate::server::Server;
+use crate::cli::rig::machine;
+use crate::cli::rig::server::Server;
 
 /// Where frames come from and where answers go.
 pub trait Traffic {
@@ -25,7 +32,7 @@ pub trait Traffic {
 pub const HEAD_BYTES: usize = 512;
 
 /// When frames are sent.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Pace {
     /// Always so many in flight on each connection.
     Depth(usize),
@@ -37,13 +44,21 @@ pub enum Pace {
 /// How a load runs.
 #[derive(Clone, Copy)]
 pub struct Plan {
+    /// All are made before the warm-up.
     pub connections: usize,
+    /// When frames are sent.
     pub pace: Pace,
+    /// Time before the measured one, in which the same is done.
     pub warmup: Duration,
     /// The warm-up goes on as long as this process takes more memory, [`LONGEST_WARMUP`] at most:
     /// pages that are touched for the first time are no cost of a server that runs on.
     pub until_steady: Option<u32>,
+    /// How long is measured.
     pub run: Duration,
+    /// Congestion control of the load's sockets; none: the system's.
+    pub congestion: Option<&'static str>,
+    /// Ends the load as failed once it is set.
+    pub interrupted: Option<&'static AtomicBool>,
 }
 
 impl Plan {
@@ -60,22 +75,30 @@ const LONGEST_WARMUP: Duration = Duration::from_secs(60);
 /// How often the memory is looked at, and how much more of it is still steady.
 const STEADY_TIME: Duration = Duration::from_millis(500);
 const STEADY_MIB: f64 = 4.0;
+/// An interrupt is noticed in this time.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What came of it, warm-up left out.
 pub struct Outcome {
+    /// Whole ones.
     pub answers: u64,
+    /// Of frames.
     pub sent_bytes: u64,
+    /// Of answers.
     pub received_bytes: u64,
+    /// The time in which the rest came about.
     pub elapsed: Duration,
     /// Nanoseconds from (intended) send to the whole answer.
     pub latency: Histogram<u64>,
 }
 
 impl Outcome {
+    /// So much a second.
     pub fn per_second(&self, count: u64) -> f64 {
         count as f64 / self.elapsed.as_secs_f64()
     }
 
+    /// In us.
     pub fn quantile_us(&self, q: f64) -> f64 {
         self.latency.value_at_quantile(q) as f64 / 1e3
     }
@@ -87,9 +110,9 @@ struct Connection {
     out: Vec<u8>,
     sent: usize,
     /// When each frame in flight was meant to leave.
-    due: std::collections::VecDeque<Instant>,
+    due: VecDeque<Instant>,
     /// Frames that should have left already.
-    backlog: std::collections::VecDeque<Instant>,
+    backlog: VecDeque<Instant>,
     length: [u8; 4],
     length_have: usize,
     head: Vec<u8>,
@@ -107,18 +130,19 @@ pub fn run(
     end: &mut dyn FnMut(),
 ) -> Result<Outcome, String> {
     let fail = |what: &str, e: io::Error| format!("{what}: {e}");
-    let poll = Epoll::new().map_err(|e| fail("epoll", e))?;
+    let poll = Poll::new().map_err(|e| fail("epoll", e))?;
     let mut connections = Vec::new();
     for i in 0..plan.connections {
         let mut socket = TcpStream::connect(addr).map_err(|e| fail("connect", e))?;
-        set_cubic(&socket).map_err(|e| fail("cubic", e))?;
+        if let Some(name) = plan.congestion {
+            set_congestion(&socket, name).map_err(|e| fail(name, e))?;
+        }
         socket.set_nodelay(true).map_err(|e| fail("nodelay", e))?;
         prepare(i, &mut socket).map_err(|e| fail("first exchange", e))?;
         socket
             .set_nonblocking(true)
             .map_err(|e| fail("nonblocking", e))?;
-        poll.add(socket.as_raw_fd(), i as u64)
-            .map_err(|e| fail("epoll", e))?;
+        poll.add(&socket, i as u64).map_err(|e| fail("epoll", e))?;
         connections.push(Connection {
             socket,
             out: Vec::new(),
@@ -166,7 +190,13 @@ pub fn run(
             outcome.elapsed = now - measured_from;
             return Ok(outcome);
         }
-        let mut wait = ends - now;
+        if plan
+            .interrupted
+            .is_some_and(|it| it.load(Ordering::Relaxed))
+        {
+            return Err("interrupted".into());
+        }
+        let mut wait = (ends - now).min(LOOK);
         match plan.pace {
             Pace::Depth(depth) => {
                 for (i, c) in connections.iter_mut().enumerate() {
@@ -290,80 +320,35 @@ impl Connection {
     }
 }
 
-/// BBR and cubic cost differently on loopback: both sides of every measured connection use cubic.
-pub fn set_cubic(socket: &TcpStream) -> io::Result<()> {
-    let name = b"cubic";
-    // SAFETY: the option's value is a name of the given length.
-    let failed = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_CONGESTION,
-            name.as_ptr().cast(),
-            name.len() as u32,
-        )
-    };
-    if failed == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+/// BBR and cubic cost differently on loopback: both sides of every measured connection use the same.
+pub fn set_congestion(socket: &TcpStream, name: &str) -> io::Result<()> {
+    Ok(setsockopt(socket, TcpCongestion, &OsString::from(name))?)
 }
 
-struct Epoll(i32);
+/// Which sockets have something to do.
+struct Poll(Epoll);
 
-impl Epoll {
-    fn new() -> io::Result<Epoll> {
-        // SAFETY: no memory is passed.
-        match unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) } {
-            -1 => Err(io::Error::last_os_error()),
-            fd => Ok(Epoll(fd)),
-        }
+impl Poll {
+    fn new() -> io::Result<Poll> {
+        Ok(Poll(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
     }
 
-    fn add(&self, fd: i32, key: u64) -> io::Result<()> {
-        let flags = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET;
-        let mut event = libc::epoll_event {
-            events: flags as u32,
-            u64: key,
-        };
-        // SAFETY: the event lives over the call.
-        match unsafe { libc::epoll_ctl(self.0, libc::EPOLL_CTL_ADD, fd, &mut event) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+    fn add(&self, socket: &TcpStream, key: u64) -> io::Result<()> {
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+        Ok(self.0.add(socket, EpollEvent::new(flags, key))?)
     }
 
+    /// Waits for some, at most so long: epoll itself knows no time below a millisecond.
     fn wait(&self, keys: &mut Vec<u64>, wait: Duration) -> io::Result<()> {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 128];
-        let wait = libc::timespec {
-            tv_sec: wait.as_secs() as i64,
-            tv_nsec: i64::from(wait.subsec_nanos()),
-        };
-        // SAFETY: the array and the time live over the call.
-        let got = unsafe {
-            libc::epoll_pwait2(
-                self.0,
-                events.as_mut_ptr(),
-                events.len() as i32,
-                &wait,
-                std::ptr::null(),
-            )
-        };
-        match got {
-            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => Ok(()),
-            -1 => Err(io::Error::last_os_error()),
-            n => {
-                keys.extend(events[..n as usize].iter().map(|e| e.u64));
-                Ok(())
-            }
+        let mut ready = [PollFd::new(self.0.0.as_fd(), PollFlags::POLLIN)];
+        match ppoll(&mut ready, Some(wait.into()), None) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(()),
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
         }
-    }
-}
-
-impl Drop for Epoll {
-    fn drop(&mut self) {
-        // SAFETY: ours, and used by nobody else.
-        unsafe { libc::close(self.0) };
+        let mut events = [EpollEvent::empty(); 128];
+        let n = self.0.wait(&mut events, EpollTimeout::ZERO)?;
+        keys.extend(events[..n].iter().map(EpollEvent::data));
+        Ok(())
     }
 }
