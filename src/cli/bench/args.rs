@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use crate::cli::args::{Acks, Broker};
+use crate::cli::bench::regress::Regress;
 use crate::wire::compress::Codec;
 
 #[derive(Debug, Subcommand)]
@@ -22,6 +23,14 @@ pub enum BenchAction {
     Backlog(Load),
     /// Produce and consume the same records while others read what was there before, again and again
     Mixed(Load),
+    /// Tell whether this build of Corelane became slower: run a fixed set of workloads on it and on
+    /// programs that do only the unavoidable work, and compare the ratios with kept ones
+    ///
+    /// Takes about five minutes. Broker and program run in turn, pair after pair. A row is lost where the
+    /// median ratio of its pairs is above the baseline's by more than the noise: four standard errors
+    /// of the two medians together, from the spread of the pairs now and in the baseline, 2 % at least.
+    /// What looks lost is measured again, and all its pairs decide. Ends with code 1 on a loss.
+    Regress(Regress),
 }
 
 #[derive(Clone, Debug, Args)]

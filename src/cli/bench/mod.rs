@@ -7,6 +7,8 @@
 //! there once and in order ([`ledger`]): a loss or a duplicate fails the run. What the load itself
 //! can do is measured against a server that answers at once ([`ceiling`]) and told beside every
 //! result.
+//!
+//! [`regress`] is another thing: it starts brokers of its own, to tell whether they became slower.
 
 pub mod args;
 mod batches;
@@ -19,6 +21,7 @@ mod ledger;
 mod measure;
 mod plot;
 mod producer;
+pub mod regress;
 mod report;
 mod setup;
 mod topics;
@@ -100,6 +103,7 @@ pub fn run(action: BenchAction, output: &Output) -> anyhow::Result<()> {
         BenchAction::E2e(load) => (Kind::E2e, load),
         BenchAction::Backlog(load) => (Kind::Backlog, load),
         BenchAction::Mixed(load) => (Kind::Mixed, load),
+        BenchAction::Regress(options) => return regress::run(&options, output),
     };
     check(kind, &load)?;
     // each connection to a server of our own has both ends here

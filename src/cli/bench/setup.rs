@@ -41,8 +41,8 @@ fn file_systems(pid: u32) -> Vec<Value> {
     told.collect()
 }
 
-/// The machine, the command, and what was asked for.
-pub fn describe(load: &Load) -> Value {
+/// The machine and the command.
+pub fn machine() -> Value {
     let cpus = std::thread::available_parallelism().map_or(0, |n| n.get());
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -51,9 +51,14 @@ pub fn describe(load: &Load) -> Value {
         "cpu": cpu_model(),
         "cpus": cpus,
         "memory_bytes": memory_bytes(),
+        "congestion_control": first_line("/proc/sys/net/ipv4/tcp_congestion_control"),
+    })
+}
+
+/// The machine, the command, and what was asked for.
+pub fn describe(load: &Load) -> Value {
+    let mut told = json!({
         "file_systems": load.broker_pid.map(file_systems),
-        "congestion_control": load.congestion.clone()
-            .or_else(|| first_line("/proc/sys/net/ipv4/tcp_congestion_control")),
         "bootstrap": load.broker.bootstrap,
         "topic": load.topic,
         "topic_configs": load.configs.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
@@ -78,5 +83,12 @@ pub fn describe(load: &Load) -> Value {
         "duration_s": load.duration.as_secs_f64(),
         "warmup_s": load.warmup.as_secs_f64(),
         "core": load.core,
-    })
+    });
+    if let (Value::Object(told), Value::Object(machine)) = (&mut told, machine()) {
+        told.extend(machine);
+    }
+    if let Some(name) = &load.congestion {
+        told["congestion_control"] = json!(name);
+    }
+    told
 }

@@ -1,0 +1,210 @@
+//! The fixed set of workloads, and what is read from a run of one.
+
+use crate::cli::rig::load::{Outcome, Pace};
+use crate::cli::rig::machine::Cpu;
+
+/// What the broker is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Against {
+    /// The floor program that receives, sums, writes and flushes.
+    Ingest,
+    /// The one that answers from memory.
+    Read,
+    /// The same broker with so many of its partitions.
+    Partitions(i32),
+}
+
+/// One load.
+#[derive(Clone, Copy, Debug)]
+pub struct Workload {
+    pub name: &'static str,
+    pub connections: usize,
+    pub pace: Pace,
+    /// Of a batch.
+    pub records: usize,
+    pub record_bytes: usize,
+    pub partitions: i32,
+    pub against: Against,
+    /// The broker first gets all the memory that it will have.
+    pub fills_memory: bool,
+    pub metrics: &'static [Metric],
+}
+
+/// A figure of a run, of which more is worse.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Metric {
+    /// CPU of the whole machine without the load, for a gigabyte.
+    CpuPerGb,
+    /// Time for a gigabyte.
+    SecondsPerGb,
+    /// The same CPU for one request.
+    CpuEach,
+    /// Time from when a request was to be sent until its answer was there.
+    Latency(f64),
+}
+
+impl Metric {
+    pub fn unit(self) -> String {
+        match self {
+            Metric::CpuPerGb => "CPU-s/GB".into(),
+            Metric::SecondsPerGb => "s/GB".into(),
+            Metric::CpuEach => "CPU us/request".into(),
+            // 0.999 is p99.9
+            Metric::Latency(q) => format!("p{} us", (q * 1e4).round() / 1e2),
+        }
+    }
+
+    /// None where nothing came about.
+    pub fn of(self, outcome: &Outcome, cpu: &Cpu) -> Option<f64> {
+        let gigabytes = outcome.sent_bytes.max(outcome.received_bytes) as f64 / 1e9;
+        let figure = match self {
+            Metric::CpuPerGb => cpu.cost() / gigabytes,
+            Metric::SecondsPerGb => outcome.elapsed.as_secs_f64() / gigabytes,
+            Metric::CpuEach => cpu.cost() * 1e6 / outcome.answers as f64,
+            Metric::Latency(q) => outcome.quantile_us(q),
+        };
+        (figure.is_finite() && figure > 0.0).then_some(figure)
+    }
+}
+
+impl Workload {
+    /// The name of a row.
+    pub fn row(&self, metric: Metric) -> String {
+        format!("{}: {}", self.name, metric.unit())
+    }
+}
+
+const KIB: usize = 1024;
+const CPU_AND_TIME: &[Metric] = &[Metric::CpuPerGb, Metric::SecondsPerGb];
+const EACH: &[Metric] = &[Metric::CpuEach, Metric::Latency(0.5), Metric::Latency(0.99)];
+
+/// All of them.
+pub const ALL: &[Workload] = &[
+    Workload {
+        name: "produce 64 KiB",
+        connections: 4,
+        pace: Pace::Depth(2),
+        records: 63,
+        record_bytes: KIB,
+        partitions: 4,
+        against: Against::Ingest,
+        fills_memory: true,
+        metrics: CPU_AND_TIME,
+    },
+    // 64 producers that do not batch
+    Workload {
+        name: "produce 100 B",
+        connections: 64,
+        pace: Pace::Depth(1),
+        records: 1,
+        record_bytes: 100,
+        partitions: 16,
+        against: Against::Ingest,
+        fills_memory: false,
+        metrics: EACH,
+    },
+    Workload {
+        name: "open loop, 4000/s",
+        connections: 16,
+        pace: Pace::Rate(4000.0),
+        records: 1,
+        record_bytes: KIB,
+        partitions: 16,
+        against: Against::Ingest,
+        fills_memory: false,
+        metrics: &[
+            Metric::Latency(0.5),
+            Metric::Latency(0.99),
+            Metric::Latency(0.999),
+        ],
+    },
+    // each commit carries one batch, and nobody else waits
+    Workload {
+        name: "commit alone",
+        connections: 1,
+        pace: Pace::Depth(1),
+        records: 1,
+        record_bytes: KIB,
+        partitions: 1,
+        against: Against::Ingest,
+        fills_memory: false,
+        metrics: EACH,
+    },
+    Workload {
+        name: "fetch 64 KiB",
+        connections: 4,
+        pace: Pace::Depth(1),
+        records: 63,
+        record_bytes: KIB,
+        partitions: 4,
+        against: Against::Read,
+        fills_memory: false,
+        metrics: CPU_AND_TIME,
+    },
+    Workload {
+        name: "1000 partitions",
+        connections: 16,
+        pace: Pace::Depth(1),
+        records: 1,
+        record_bytes: KIB,
+        partitions: 1000,
+        against: Against::Partitions(16),
+        fills_memory: false,
+        metrics: &[Metric::CpuEach, Metric::Latency(0.5)],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hdrhistogram::Histogram;
+
+    use super::*;
+
+    #[test]
+    fn figures_are_costs_of_what_came_about() {
+        let mut latency = Histogram::new(3).unwrap();
+        for us in 1..=1000u64 {
+            latency.record(us * 1000).unwrap();
+        }
+        let outcome = Outcome {
+            answers: 1000,
+            sent_bytes: 500_000_000,
+            received_bytes: 1000,
+            elapsed: Duration::from_secs(2),
+            latency,
+        };
+        let cpu = Cpu {
+            system: 1.5,
+            load: 0.5,
+            server: 0.2,
+        };
+        let figure = |metric: Metric| metric.of(&outcome, &cpu).unwrap();
+        assert_eq!(figure(Metric::CpuPerGb), 2.0);
+        assert_eq!(figure(Metric::SecondsPerGb), 4.0);
+        assert_eq!(figure(Metric::CpuEach), 1000.0);
+        assert!((989.0..992.0).contains(&figure(Metric::Latency(0.99))));
+        let nothing = Outcome {
+            answers: 0,
+            sent_bytes: 0,
+            received_bytes: 0,
+            ..outcome
+        };
+        assert_eq!(Metric::CpuEach.of(&nothing, &cpu), None);
+        assert_eq!(Metric::Latency(0.999).unit(), "p99.9 us");
+        assert_eq!(Metric::Latency(0.5).unit(), "p50 us");
+    }
+
+    #[test]
+    fn every_row_has_a_name_of_its_own() {
+        let mut rows: Vec<String> = ALL
+            .iter()
+            .flat_map(|load| load.metrics.iter().map(|metric| load.row(*metric)))
+            .collect();
+        let all = rows.len();
+        rows.sort();
+        rows.dedup();
+        assert_eq!(rows.len(), all);
+    }
+}
