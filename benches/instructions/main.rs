@@ -104,7 +104,7 @@ fn told(arguments: &Arguments) -> anyhow::Result<bool> {
     let failed = rows.iter().any(|row| row.verdict.fails());
     match arguments.json {
         true => writeln!(io::stdout(), "{}", object(&now, &kept, &rows))?,
-        false => table(&now, &kept, &rows)?,
+        false => table(&now, &kept, &rows, arguments.update)?,
     }
     if arguments.update {
         eprintln!("kept in {}", arguments.file.display());
@@ -116,9 +116,9 @@ fn told(arguments: &Arguments) -> anyhow::Result<bool> {
     Ok(arguments.update || !failed)
 }
 
-fn table(now: &Counts, kept: &Counts, rows: &[Row]) -> io::Result<()> {
+fn table(now: &Counts, kept: &Counts, rows: &[Row], keeps: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    if kept.tools != now.tools {
+    if kept.tools != now.tools && !kept.tools.is_empty() {
         let (ours, theirs) = (now.tools.join(", "), kept.tools.join(", "));
         writeln!(out, "counted with {ours}; kept with {theirs}")?;
     }
@@ -137,7 +137,7 @@ fn table(now: &Counts, kept: &Counts, rows: &[Row]) -> io::Result<()> {
             row.path,
             cell(row.now),
             cell(row.kept),
-            row.verdict.word()
+            if keeps { "kept" } else { row.verdict.word() }
         );
         writeln!(out, "{}", line.trim_end())?;
     }

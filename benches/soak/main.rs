@@ -25,12 +25,12 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corelane::wire::messages::{DeleteTopicState, DeleteTopicsRequest};
-
 use corelane::cli::rig::kafka;
 use corelane::cli::rig::load::{self, Outcome, Pace, Plan};
 use corelane::cli::rig::machine::{self, LOAD_CORE};
 use corelane::cli::rig::server::{BrokerSetup, Server};
+use corelane::wire::messages::{DeleteTopicState, DeleteTopicsRequest};
+
 use records::{Consumer, Produce, Topic};
 use report::{Sample, thirds};
 

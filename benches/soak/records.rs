@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use corelane::base::checksum::crc32c;
 use corelane::base::time::Timestamp;
+use corelane::cli::rig::kafka::{call, request};
+use corelane::cli::rig::load::Traffic;
 use corelane::wire::api::ApiKey;
 use corelane::wire::batch::{BatchBuilder, CRC_START, batches, records};
 use corelane::wire::compress::Codec;
@@ -19,8 +21,6 @@ use corelane::wire::messages::*;
 use corelane::wire::records::Records;
 
 use crate::book::Partition;
-use corelane::cli::rig::kafka::{call, request};
-use corelane::cli::rig::load::Traffic;
 
 const PRODUCE: i16 = 11;
 const FETCH: i16 = 12;

@@ -1,6 +1,7 @@
 //! What a user of the command line sees: exit codes, JSON, a broker that starts and stops.
 
 mod bench;
+mod regress;
 mod seccomp;
 #[path = "../support/mod.rs"]
 mod support;

@@ -139,7 +139,7 @@ pub fn run(options: &Regress, output: &Output) -> anyhow::Result<()> {
     }
     match output.json {
         true => output.object(&object(&rows, &setup))?,
-        false => table(output, &rows)?,
+        false => table(output, &rows, keeps)?,
     }
     let failed: Vec<&str> = rows
         .iter()
@@ -293,7 +293,7 @@ fn keep(
     baseline.write(&options.baseline)
 }
 
-fn table(output: &Output, rows: &[Row]) -> io::Result<()> {
+fn table(output: &Output, rows: &[Row], keeps: bool) -> io::Result<()> {
     let percent =
         |part: Option<f64>| part.map_or("-".to_owned(), |p| format!("{:.1} %", 100.0 * p));
     let cells: Vec<Vec<String>> = rows
@@ -304,7 +304,10 @@ fn table(output: &Output, rows: &[Row]) -> io::Result<()> {
                 format!("{:.3}", median(&values))
             };
             let judged = &row.judged;
-            let word = judged.verdict.word();
+            let word = match judged.verdict {
+                Verdict::NotKept if keeps => "kept",
+                verdict => verdict.word(),
+            };
             vec![
                 row.figures.row.clone(),
                 side(|pair| pair.0),
@@ -317,7 +320,7 @@ fn table(output: &Output, rows: &[Row]) -> io::Result<()> {
                     .change
                     .map_or("-".to_owned(), |c| format!("{:+.1} %", 100.0 * c)),
                 percent(judged.noise),
-                match judged.verdict.fails() {
+                match judged.verdict.fails() && !keeps {
                     true => output.strong(word),
                     false => word.to_owned(),
                 },
