@@ -83,8 +83,14 @@ pub fn serve(options: &Options) -> io::Result<()> {
             // SAFETY: plain system call.
             check(unsafe { libc::fdatasync(file.as_raw_fd()) } as isize)?;
         }
-        for connection in connections.iter_mut().flatten() {
-            connection.answer()?;
+        for slot in &mut connections {
+            let Some(connection) = slot else { continue };
+            match connection.answer() {
+                Ok(()) => {}
+                // a load that ended: the next one may come
+                Err(error) if is_gone(&error) => *slot = None,
+                Err(error) => return Err(error),
+            }
         }
     }
 }
@@ -116,7 +122,7 @@ impl Connection {
             }
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => Ok(true),
-                io::ErrorKind::ConnectionReset => Ok(false),
+                _ if is_gone(&error) => Ok(false),
                 _ => Err(error),
             },
         }
@@ -159,6 +165,14 @@ impl Connection {
         };
         check(n).map(drop)
     }
+}
+
+/// The other end is no more.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }
 
 fn add(poll: RawFd, fd: RawFd, data: u64) -> io::Result<()> {
