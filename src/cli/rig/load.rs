@@ -50,7 +50,7 @@ pub struct Plan {
     pub pace: Pace,
     /// Time before the measured one, in which the same is done.
     pub warmup: Duration,
-    /// The warm-up goes on as long as this process takes more memory, [`LONGEST_WARMUP`] at most:
+    /// The warm-up goes on as long as this process takes more memory, a minute at most:
     /// pages that are touched for the first time are no cost of a server that runs on.
     pub until_steady: Option<u32>,
     /// How long is measured.
