@@ -8,7 +8,7 @@
 //! the same on every run and on every machine with AVX2, however busy it is. Counted are the
 //! broker's own code and the libraries that it calls; the kernel is not. A path of the whole shard
 //! is the real broker over the simulated driver: what the simulator and the client execute is left
-//! out. See [`judge`] for when a count is a loss.
+//! out. See [`mod@judge`] for when a count is a loss.
 #![allow(missing_docs)]
 
 #[allow(dead_code)]
