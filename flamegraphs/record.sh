@@ -19,6 +19,7 @@
 #   --load-core N     core of the load [1]
 #   --dir DIR         a directory on the disk to measure [a new one in ${TMPDIR:-/tmp}]
 #   --out DIR         where <date>-WORKLOAD.svg goes [flamegraphs]
+#   --folded          and <date>-WORKLOAD.folded, the stacks as text
 #
 # Needs perf (apt install linux-perf) and root, or kernel.perf_event_paranoid of -1. Installs inferno
 # with cargo if it is missing. Samples the clock where the machine counts no cycles (most virtual
@@ -28,15 +29,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly ALL=(unbatched batched fetch-memory fetch-cold partitions)
 readonly PORT=19392
-workloads=() seconds=6 frequency=1499 off_cpu= broker_core=0 load_core=1 dir= out=flamegraphs
+workloads=() seconds=6 frequency=1499 off_cpu= folded= broker_core=0 load_core=1 dir= out=flamegraphs
 
 die() { echo "record.sh: $*" >&2; exit "${2:-1}"; }
 wrong() { echo "record.sh: $*, see --help" >&2; exit 2; }
 
 while (($#)); do
     case $1 in
-        -h | --help) sed -n '2,26s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -h | --help) sed -n '2,27s/^# \{0,1\}//p' "$0"; exit 0 ;;
         --off-cpu) off_cpu=yes ;;
+        --folded) folded=yes ;;
         --seconds | --frequency | --broker-core | --load-core | --dir | --out)
             (($# > 1)) || wrong "$1 wants a value"
             name=${1#--}
@@ -145,12 +147,12 @@ record() {
     mkdir -p "$out"
     inferno-flamegraph --title "$workload, sampled: $event, $(uname -r)" --hash \
         --subtitle "$(load_of "$workload")" <"$work/folded" >"$out/$name.svg"
+    [[ -z $folded ]] || cp "$work/folded" "$out/$name.folded"
     echo "$out/$name.svg"
     # the ten places where most samples end
     awk '{ n = $NF; sub(/ [0-9]+$/, ""); k = split($0, frames, ";"); self[frames[k]] += n; all += n }
         END { for (frame in self) printf "%6.2f %%  %s\n", 100 * self[frame] / all, frame }' "$work/folded" |
-        sort -rn | head -n 10
-    [[ -z ${KEEP_FOLDED:-} ]] || cp "$work/folded" "$KEEP_FOLDED/$workload.folded"
+        sort -rn | sed -n 1,10p
     broker= load=
 }
 

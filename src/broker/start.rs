@@ -28,7 +28,7 @@ use crate::broker::recycle::Pool;
 use crate::broker::session::{SessionCache, Slots};
 use crate::broker::shard::Shard;
 use crate::broker::stages::Stages;
-use crate::broker::{apply, expire, serve, sweep, trim, watch};
+use crate::broker::{apply, expire, memory, serve, sweep, watch};
 use crate::log::partition::Observer;
 use crate::log::recovery::{OpenError, OpenedShard, open_directories};
 use crate::log::store::{FlushPolicy, JournalSize};
@@ -439,8 +439,10 @@ async fn build(
     }
     let expiring = expire::run(shard.clone());
     shard.ring.spawn_background(expiring).detach();
-    let trimming = trim::run(shard.clone());
+    let trimming = memory::trim(shard.clone());
     shard.ring.spawn_background(trimming).detach();
+    let warming = memory::warm(shard.clone());
+    shard.ring.spawn_background(warming).detach();
     Ok(shard)
 }
 

@@ -8,9 +8,11 @@ use std::rc::Rc;
 use super::buddy::{Buddy, CHUNK_PAGES, ORDERS};
 use super::unique::BufMut;
 use crate::base::limits::PAGE_BYTES;
+use crate::ring::sync::Event;
 use crate::ring::sync::semaphore::{Permit, Semaphore};
 
-const CHUNK_BYTES: usize = CHUNK_PAGES as usize * PAGE_BYTES;
+/// What the arena takes from the system at a time; a huge page where the system has them.
+pub const CHUNK_BYTES: usize = CHUNK_PAGES as usize * PAGE_BYTES;
 
 /// Single mappings that are kept for the next buffer of their size: fresh memory costs more than all
 /// that is done with it afterwards, for the kernel clears it page by page.
@@ -93,6 +95,8 @@ pub(super) struct Inner {
     kept: RefCell<Kept>,
     /// Most bytes handed out since the last [`Arena::needed_bytes`], and before it.
     peaks: [Cell<u64>; 2],
+    /// The last free chunk of memory that the system has given was begun.
+    dry: Event,
 }
 
 /// Mappings without a user.
@@ -144,6 +148,7 @@ impl Arena {
             headers: RefCell::new(Vec::new()),
             kept: RefCell::default(),
             peaks: Default::default(),
+            dry: Event::new(),
         }))
     }
 
@@ -208,13 +213,36 @@ impl Arena {
         true
     }
 
+    /// Whether the next chunk is one that the system has to clear first.
+    pub fn is_dry(&self) -> bool {
+        !self.0.buddy.borrow().has_chunk()
+    }
+
+    /// Waits for [`Arena::is_dry`].
+    pub async fn until_dry(&self) {
+        loop {
+            let wait = self.0.dry.wait();
+            if self.is_dry() {
+                return;
+            }
+            wait.await;
+        }
+    }
+
     fn carve(&self, capacity: usize) -> BufMut {
         let inner = &self.0;
         let used = self.used_bytes() as u64;
         inner.peaks[0].set(inner.peaks[0].get().max(used));
         let pages = if capacity <= CHUNK_BYTES {
             let order = (capacity / PAGE_BYTES).trailing_zeros();
-            let page = inner.buddy.borrow_mut().take(order as usize);
+            let mut buddy = inner.buddy.borrow_mut();
+            let had_chunk = buddy.has_chunk();
+            let page = buddy.take(order as usize);
+            let is_dry = had_chunk && !buddy.has_chunk();
+            drop(buddy);
+            if is_dry {
+                inner.dry.notify_all();
+            }
             page.map(|page| (page, order as u8))
         } else {
             None

@@ -62,6 +62,11 @@ impl Buddy {
         }
     }
 
+    /// Whether a whole chunk is free that was used before.
+    pub(super) fn has_chunk(&self) -> bool {
+        self.heads[ORDERS - 1] != NONE || !self.recent[ORDERS - 1].is_empty()
+    }
+
     /// Chunks that were ever handed out and have not been shed.
     pub(super) fn chunks(&self) -> usize {
         self.pages.len() / CHUNK_PAGES as usize - self.shed.len()

@@ -12,7 +12,7 @@ mod stream;
 mod unique;
 
 pub use append::AppendBuf;
-pub use arena::{Arena, Budget, Grant};
+pub use arena::{Arena, Budget, CHUNK_BYTES, Grant};
 pub use shared::Buf;
 pub use stream::copy_streaming;
 pub use unique::BufMut;

@@ -157,6 +157,9 @@ pub enum Op {
         len: usize,
         socket: Descriptor,
     },
+    /// Has the system put memory behind all of a buffer, which is the dearest thing about new memory,
+    /// beside the thread that asks. What the buffer holds stays.
+    Warm { buf: BufMut },
 }
 
 /// The end of an operation: its result as the kernel gives it, and its buffers back.

@@ -16,7 +16,7 @@ use super::tasks::{Class, Tasks};
 use super::timers::Timers;
 use crate::base::ids::ShardId;
 use crate::base::time::{Monotonic, Timestamp};
-use crate::ring::buf::Arena;
+use crate::ring::buf::{Arena, BufMut};
 use crate::ring::driver::{Driver, Op, OpId};
 
 /// How an executor is set up.
@@ -113,6 +113,17 @@ impl Ring {
     /// The shard's buffers.
     pub fn arena(&self) -> &Arena {
         &self.0.arena
+    }
+
+    /// Has the system put memory behind all of a buffer, beside this thread, and gives it back.
+    ///
+    /// # Errors
+    /// The system's; the buffer is as it was, but its memory comes when it is first touched.
+    pub async fn warm(&self, buf: BufMut) -> (io::Result<()>, BufMut) {
+        match self.op(Op::Warm { buf }).await {
+            (result, Op::Warm { buf }) => (result.map(|_| ()), buf),
+            _ => unreachable!("an operation comes back as it was submitted"),
+        }
     }
 
     /// The world below.

@@ -179,7 +179,8 @@ impl Driver for SimDriver {
                 | Op::Write { .. }
                 | Op::Sync { .. }
                 | Op::Allocate { .. }
-                | Op::Splice { .. } => s.submit_disk(self.index, id.0, op),
+                | Op::Splice { .. }
+                | Op::Warm { .. } => s.submit_disk(self.index, id.0, op),
                 _ => s.submit_net(self.index, id.0, op),
             }
         });

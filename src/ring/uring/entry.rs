@@ -138,6 +138,14 @@ pub(super) fn entry(op: &Op, vectors: impl FnOnce() -> Box<Vectors>) -> (squeue:
                     .build(),
             )
         }
+        Op::Warm { buf } => {
+            let (at, len) = (buf.as_ptr().cast_mut().cast(), buf.capacity());
+            // SAFETY: a hint on memory that the operation owns; a kernel without huge pages refuses
+            // it, and all goes on.
+            unsafe { libc::madvise(at, len, libc::MADV_HUGEPAGE) };
+            let populate = libc::MADV_POPULATE_WRITE;
+            plain(opcode::Madvise::new(at, len as libc::off_t, populate).build())
+        }
         Op::Splice { .. } => unreachable!("a splice is submitted step by step"),
     }
 }

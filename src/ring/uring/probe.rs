@@ -76,6 +76,7 @@ pub fn probe() -> Result<(), ProbeError> {
         (opcode::Fsync::CODE, "fsync"),
         (opcode::Fallocate::CODE, "fallocate"),
         (opcode::Splice::CODE, "splice"),
+        (opcode::Madvise::CODE, "madvise"),
         (opcode::AsyncCancel::CODE, "cancel"),
     ] {
         if !probe.is_supported(code) {
