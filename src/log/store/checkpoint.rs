@@ -15,7 +15,7 @@ use crate::log::store::bypass::carry;
 use crate::log::store::drains::{
     DRAINS, DrainError, DrainPace, flush_failed, for_each, take_ready, unless_full, unless_gone,
 };
-use crate::log::store::growth::Growth;
+use crate::log::store::growth::{Growth, is_half_full};
 use crate::log::store::journal::{Journal, State};
 use crate::log::store::table::{Mark, gone_into};
 
@@ -45,7 +45,7 @@ impl Journal {
     /// Frees the oldest half of what the ring holds, or with `all` everything.
     pub(crate) async fn checkpoint(self: &Rc<Self>, all: bool) -> Result<(), DrainError> {
         let begun = self.ring.now();
-        let (goal, ids, since) = {
+        let (goal, ids, since, was_half_full) = {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
             let since = begun.since(state.last_checkpoint);
@@ -60,7 +60,7 @@ impl Journal {
             }
             ids.sort_unstable();
             ids.dedup();
-            (goal, ids, since)
+            (goal, ids, since, is_half_full(state))
         };
         // what finds no space keeps its part of the ring; the rest is freed all the same, and so are
         // the files of deleted partitions, which may be the space that is missing
@@ -75,7 +75,7 @@ impl Journal {
         self.state.borrow_mut().pace.freed(freed, took);
         full?;
         if !all {
-            self.grow(since);
+            self.grow(since, was_half_full);
         }
         self.directory
             .look_at_space(&self.ring, self.limits.reserved_disk_bytes);

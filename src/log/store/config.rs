@@ -19,7 +19,8 @@ pub enum FlushPolicy {
 /// `corelane.journal.size`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum JournalSize {
-    /// Begins at [`LogConfig::journal_first_bytes`] and grows while it stands over half full.
+    /// Begins at [`LogConfig::journal_first_bytes`] and grows while it stands over half full after a
+    /// checkpoint, or is that again within a second.
     #[default]
     Auto,
     /// Exactly so many bytes.

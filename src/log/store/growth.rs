@@ -4,8 +4,9 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::base::time::Monotonic;
 use crate::log::journal::superblock::RING_START;
-use crate::log::store::journal::Journal;
+use crate::log::store::journal::{Journal, State};
 use crate::ring::buf::{Buf, BufMut};
 use crate::ring::driver::Chain;
 use crate::ring::{File, Ring};
@@ -20,11 +21,15 @@ const ZERO_BYTES: usize = 256 << 10;
 const FLUSH_BYTES: u64 = 4 << 20;
 /// Between two writes, so that commits come first: 64 to 128 MiB a second.
 const PAUSE: Duration = Duration::from_millis(2);
+/// Without space it is tried again after so long.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// How far a longer ring is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Growth {
     None,
+    /// There was no space: it is tried again, but not before this time.
+    NotBefore(Monotonic),
     /// Zeros are written behind its end.
     Writing,
     /// The file is this long, durably: the next superblock may say so.
@@ -34,14 +39,18 @@ pub(crate) enum Growth {
 }
 
 impl Journal {
-    /// Begins to make the ring longer, if it may and should: the last checkpoint, `since` after the
-    /// one before, left it half full, or came too soon.
-    pub(crate) fn grow(self: &Rc<Self>, since: Duration) {
+    /// Begins to make the ring longer, if it may and should: a checkpoint left it half full, or came
+    /// `since` after the one before, which is too soon, because it was half full.
+    pub(crate) fn grow(self: &Rc<Self>, since: Duration, was_half_full: bool) {
         let (from, to) = {
             let state = self.state.borrow();
-            let half_full = state.space.used() * 2 > state.space.capacity();
-            let small = half_full || since < CHECKPOINT_EVERY;
-            if !small || state.growth != Growth::None || state.stopping {
+            let small = is_half_full(&state) || was_half_full && since < CHECKPOINT_EVERY;
+            let may = match state.growth {
+                Growth::None => true,
+                Growth::NotBefore(when) => self.ring.now() >= when,
+                _ => false,
+            };
+            if !small || !may || state.stopping {
                 return;
             }
             let from = state.space.end();
@@ -59,7 +68,7 @@ impl Journal {
                 let mut state = journal.state.borrow_mut();
                 state.growth = match grown {
                     Ok(true) => Growth::Written(to),
-                    _ => Growth::None,
+                    _ => Growth::NotBefore(journal.ring.now() + TRY_AGAIN),
                 };
                 drop(state);
                 if let Err(error) = grown {
@@ -74,14 +83,18 @@ impl Journal {
     async fn write_growth(&self, from: u64, to: u64) -> io::Result<bool> {
         let mut at = from;
         while at < to {
-            if self.state.borrow().stopping || self.directory.is_offline() {
+            if self.directory.is_offline() {
                 return Ok(false);
             }
             let upto = (at + FLUSH_BYTES).min(to);
-            match write_zeros(&self.ring, &self.file, at, upto, PAUSE).await {
+            // others take space meanwhile, the journals of other shards too
+            let written = match !self.state.borrow().stopping && self.has_space_to_grow(to - at) {
+                true => write_zeros(&self.ring, &self.file, at, upto, PAUSE).await,
+                false => Err(io::ErrorKind::StorageFull.into()),
+            };
+            match written {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                    tracing::info!(dir = %self.directory.path().display(), "no space for a larger journal");
                     self.file.set_len(from)?;
                     return Ok(false);
                 }
@@ -109,6 +122,10 @@ impl Journal {
         let space = self.ring.space(self.directory.path());
         space.is_ok_and(|space| space.available_bytes >= bytes + self.limits.reserved_disk_bytes)
     }
+}
+
+pub(crate) fn is_half_full(state: &State) -> bool {
+    state.space.used() * 2 > state.space.capacity()
 }
 
 /// Writes zeros, so that later writes overwrite: a write into space that was only reserved makes the

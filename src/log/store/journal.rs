@@ -191,6 +191,10 @@ impl Journal {
             }
             journal.ring_end = wanted;
         }
+        if file.len()? > journal.ring_end {
+            // a ring that was to become longer when its broker died
+            file.set_len(journal.ring_end)?;
+        }
         let superblock = Superblock {
             journal: journal.id,
             kind,

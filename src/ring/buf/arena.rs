@@ -193,18 +193,17 @@ impl Arena {
         older.replace(newer).max(newer) as usize
     }
 
-    /// Gives a piece of what is free beyond `keep_bytes` back to the system, of 2 MiB (some ten
-    /// microseconds of work) or a single mapping; false if there is none.
+    /// Gives a piece of what is free back to the system, where that leaves `keep_bytes`: a single
+    /// mapping, or 2 MiB, some ten microseconds of work; false if there is none.
     pub fn shed(&self, keep_bytes: usize) -> bool {
         let inner = &self.0;
-        let kept = inner.kept.borrow_mut().shed(keep_bytes);
-        if let Some((ptr, bytes)) = kept {
+        let (mut buddy, mut kept) = (inner.buddy.borrow_mut(), inner.kept.borrow_mut());
+        if buddy.chunks() * CHUNK_BYTES + kept.bytes < keep_bytes + CHUNK_BYTES {
+            return false;
+        }
+        if let Some((ptr, bytes)) = kept.take_oldest() {
             unmap(ptr, bytes);
             return true;
-        }
-        let mut buddy = inner.buddy.borrow_mut();
-        if buddy.chunks() * CHUNK_BYTES < keep_bytes + CHUNK_BYTES {
-            return false;
         }
         let Some(page) = buddy.shed() else {
             return false;
@@ -307,9 +306,8 @@ impl Kept {
         Some(self.mappings.remove(at).0)
     }
 
-    /// The oldest one, if they are more than all that is to be kept.
-    fn shed(&mut self, keep_bytes: usize) -> Option<(NonNull<u8>, usize)> {
-        if self.bytes <= keep_bytes {
+    fn take_oldest(&mut self) -> Option<(NonNull<u8>, usize)> {
+        if self.mappings.is_empty() {
             return None;
         }
         let (ptr, bytes) = self.mappings.remove(0);
@@ -321,9 +319,9 @@ impl Kept {
     fn give(&mut self, ptr: NonNull<u8>, bytes: usize, bound: usize) {
         self.mappings.push((ptr, bytes));
         self.bytes += bytes;
-        while self.mappings.len() > KEPT_MAPPINGS || self.bytes > bound {
-            let (ptr, bytes) = self.mappings.remove(0);
-            self.bytes -= bytes;
+        while (self.mappings.len() > KEPT_MAPPINGS || self.bytes > bound)
+            && let Some((ptr, bytes)) = self.take_oldest()
+        {
             unmap(ptr, bytes);
         }
     }

@@ -1,6 +1,6 @@
 //! Buffers: what is shared, what comes back, what is copied.
 
-use crate::ring::buf::{AppendBuf, Arena, Buf, BufMut};
+use crate::ring::buf::{AppendBuf, Arena, Buf, BufMut, CHUNK_BYTES};
 
 #[test]
 fn sizes_are_powers_of_two_of_pages_and_large_ones_whole_mappings() {
@@ -121,4 +121,24 @@ fn memory_that_is_not_needed_any_more_goes_back() {
     let again: Vec<_> = (0..6).map(|_| fill(2 << 20)).collect();
     assert_eq!(again.len(), 6);
     assert_eq!(arena.used_bytes(), 16 << 20);
+}
+
+#[test]
+fn a_chunk_is_warmed_before_the_last_warm_one_is_used_up() {
+    super::on_ring(|ring| async move {
+        let arena = ring.arena();
+        assert!(arena.is_dry(), "nothing was used yet");
+        let mut chunk = arena.try_alloc(CHUNK_BYTES).expect("room");
+        chunk[5] = 7;
+        let (warmed, chunk) = ring.warm(chunk).await;
+        warmed.expect("Linux 5.14");
+        assert_eq!(chunk[5], 7, "it holds what it held");
+        let at = chunk.as_ptr();
+        drop(chunk);
+        assert!(!arena.is_dry());
+        let dry = std::pin::pin!(arena.until_dry());
+        let page = arena.try_alloc(4096).expect("room");
+        assert_eq!(page.as_ptr(), at, "the warm one is used first");
+        dry.await;
+    });
 }

@@ -105,6 +105,32 @@ fn sleepers_wake_by_deadline_and_never_early() {
 }
 
 #[test]
+fn alarms_ring_between_the_timers_ticks_and_one_that_nobody_awaits_never() {
+    on_ring(|ring| async move {
+        let begin = ring.now();
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let mut handles = Vec::new();
+        for us in [900, 250, 4_000, 250] {
+            let (order, ring2) = (order.clone(), ring.clone());
+            handles.push(ring.spawn(async move {
+                ring2.wake_at(begin + Duration::from_micros(us)).await;
+                assert!(ring2.now() >= begin + Duration::from_micros(us));
+                order.borrow_mut().push(us);
+            }));
+        }
+        let far = ring.wake_at(begin + Duration::from_secs(3600));
+        let timer = ring.sleep(Duration::from_millis(2));
+        assert!(matches!(race(far, timer).await, Either::Right(())));
+        order.borrow_mut().push(2_000);
+        for handle in handles {
+            handle.await;
+        }
+        assert_eq!(*order.borrow(), [250, 250, 900, 2_000, 4_000]);
+        ring.wake_at(begin).await; // what is past does not wait
+    });
+}
+
+#[test]
 fn a_deadline_ends_what_takes_longer_and_lets_pass_what_does_not() {
     on_ring(|ring| async move {
         let never = std::future::pending::<()>();

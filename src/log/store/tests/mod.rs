@@ -3,6 +3,7 @@
 mod basics;
 mod crashes;
 mod damage;
+mod growth;
 mod harness;
 mod model;
 mod room;

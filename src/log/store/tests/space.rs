@@ -9,7 +9,7 @@ use crate::log::append::{AppendError, StorageError};
 use crate::log::store::{JournalSize, NewPartition, StoreError, Ticket};
 use crate::ring::sim::{DiskOptions, SimOptions};
 
-async fn fill(
+pub(super) async fn fill(
     store: std::rc::Rc<crate::log::store::LogStore>,
     partitions: Vec<std::rc::Rc<crate::log::partition::Partition>>,
     rounds: usize,
@@ -28,7 +28,7 @@ async fn fill(
     }
 }
 
-fn filled(machine: &Machine, partitions: i32, rounds: usize, bytes: usize) -> Run {
+pub(super) fn filled(machine: &Machine, partitions: i32, rounds: usize, bytes: usize) -> Run {
     let run = machine.start();
     for n in 0..partitions {
         run.create(n);
@@ -68,23 +68,6 @@ fn slow_partitions_are_carried_and_settled() {
     assert_eq!(run.values(0).len(), 401);
     for n in 1..50 {
         assert_eq!(run.values(n).len(), 1, "partition {n}");
-    }
-}
-
-#[test]
-fn a_ring_grows_while_it_stands_over_half_full_and_recovers_at_its_new_size() {
-    let machine = Machine::new(52);
-    let run = filled(&machine, 40, 40, 30_000);
-    let ring = |run: &Run| {
-        let names = run.ring.read_dir(Path::new("/data")).expect("a directory");
-        let found = names.iter().find(|entry| entry.name.ends_with(".journal"));
-        found.expect("a journal").len
-    };
-    assert!(ring(&run) > (5 << 20), "{} bytes", ring(&run));
-    machine.world.kill(run.process);
-    let run = machine.start();
-    for n in 0..40 {
-        assert_eq!(run.values(n).len(), 40);
     }
 }
 
