@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Draws where a broker's time goes under a load: a flame graph of all that the machine did for it,
-# kernel workers included, without the load itself.
+# kernel workers included, without the load itself and other programs.
 #
 #   flamegraphs/record.sh WORKLOAD... [options]
 #
@@ -139,9 +139,9 @@ record() {
     wait $load 2>/dev/null || true
     kill $broker && wait $broker
     perf script -i "$work/perf.data" -F comm,pid,tid,time,event,ip,sym,dso 2>/dev/null >"$work/script"
-    # the load and what is not the broker's: the shell's tools, other programs
+    # the broker with its workers, and the kernel
     inferno-collapse-perf --pid <"$work/script" 2>/dev/null |
-        grep -vE "^[^;]*-$load;|^(perf|sleep|swapper|bash|sshd)-?" |
+        grep -E "^([^;]*-$broker|(kworker|ksoftirqd|jbd2|loop|kswapd|kcompactd)[^;]*);" |
         sed -E 's/^(kworker)[^;]*/\1/; s/^(iou-wrk)[^;]*/\1/; s/^([^;]*[^;0-9-])-[0-9]+;/\1;/' >"$work/folded"
     [[ -s $work/folded ]] || die "perf saw nothing of the broker"
     mkdir -p "$out"

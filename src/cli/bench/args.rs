@@ -105,6 +105,9 @@ pub struct Load {
     /// Connections that read what was there before again and again, for mixed
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub replayers: u32,
+    /// What each of them reads at most; without it, all that the broker gives
+    #[arg(long, value_name = "MB/S", value_parser = rate)]
+    pub replay_mb_s: Option<f64>,
     /// Records to fill the topic with, for consume, backlog and mixed [default: 1 GiB of them]
     #[arg(long, value_name = "RECORDS")]
     pub fill: Option<u64>,
@@ -138,7 +141,7 @@ pub struct Load {
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if (0.01..=1e9).contains(&rate) => Ok(rate),
-        _ => Err("a number of records a second, 0.01 to 1e9".into()),
+        _ => Err("a number a second, 0.01 to 1e9".into()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A connection that consumes, and checks what it gets.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
@@ -90,6 +91,11 @@ impl Consumer {
         let world = self.world.clone();
         let mut answers = Frames::new(&world.ring, &self.socket, world.read_bytes).await;
         let (version, mut id) = (world.target.fetch, 0i32);
+        let pace = match self.reader {
+            Reader::Once => None,
+            Reader::Again => world.load.replay_mb_s,
+        };
+        let mut due = world.now();
         while !self.is_over() {
             id = id.wrapping_add(1) & i32::MAX;
             self.ask(id).await?;
@@ -109,6 +115,10 @@ impl Consumer {
             }
             let now = world.now();
             world.measure.borrow_mut().fetched(self.reader, bytes, now);
+            if let Some(mb_s) = pace {
+                due = due.max(now) + Duration::from_secs_f64(bytes as f64 / (mb_s * 1e6));
+                world.ring.sleep_until(due).await;
+            }
         }
         Ok(())
     }
@@ -137,7 +147,11 @@ impl Consumer {
             replica_id: -1,
             max_wait_ms: WAIT_MS,
             min_bytes: 1,
-            max_bytes: self.world.fetch_bytes as i32,
+            max_bytes: match self.reader {
+                Reader::Once => self.world.fetch_bytes as i32,
+                // a large answer takes the load's thread from those whose latency counts
+                Reader::Again => load.fetch_bytes,
+            },
             session_epoch: -1,
             topics: topics.as_slice().into(),
             ..FetchRequest::default()

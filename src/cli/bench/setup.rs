@@ -66,6 +66,7 @@ pub fn describe(load: &Load) -> Value {
         "producers": load.producers,
         "consumers": load.consumers,
         "replayers": load.replayers,
+        "replay_mb_s": load.replay_mb_s,
         "rate": load.rate,
         "depth": load.depth,
         "in_flight": load.in_flight,
