@@ -3,14 +3,11 @@
 # corelane.service runs it as root before the broker. Numbers of interrupts change from boot to boot, so they are
 # looked up by the card. Stop irqbalance, or ban it from the shards' cores: it moves them again.
 
-# The cards.
-NICS="@nics@"
-# Cores without a shard, as in "2-3": all interrupts go to these. Or a list, as in "0 1 2 3", with a shard on
-# every core: one each in turn.
-CORES="@cores@"
-
-set -- $CORES
-for nic in $NICS; do
+# A card and its cores: "2-3", cores without a shard, for all its interrupts; or "0 1 2 3", the shards' own, for one
+# each in turn.
+spread() {
+    nic=$1
+    shift
     device=/sys/class/net/$nic/device
     # a virtio device stands below the PCI device that has the interrupts
     for dir in "$device/msi_irqs" "$device/../msi_irqs"; do
@@ -25,5 +22,7 @@ for nic in $NICS; do
         done
         break
     done
-done
+}
+
+spread @nic@ @cores@
 exit 0

@@ -1,7 +1,7 @@
 //! The broker under `tuning/seccomp.json`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -45,14 +45,25 @@ fn the_profile_has_rings_and_nothing_that_leaves_a_container() {
     }
 }
 
+/// The files of a directory and of all below it.
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| match path.is_dir() {
+            true => sources(&path),
+            false => vec![path],
+        })
+        .collect()
+}
+
 /// Which way a fetch takes is chance: what no run calls is read from the source.
 #[test]
 fn every_system_call_of_the_runtime_is_in_the_profile() {
     let allowed = allowed();
     let mut calls = BTreeSet::new();
-    let ring = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ring/uring");
-    for file in std::fs::read_dir(ring).unwrap() {
-        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+    for file in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ring")) {
+        let text = std::fs::read_to_string(file).unwrap();
         for rest in text.split("libc::").skip(1) {
             let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
             let (name, after) = rest.split_at(end.unwrap());
@@ -63,7 +74,7 @@ fn every_system_call_of_the_runtime_is_in_the_profile() {
             }
         }
     }
-    assert!(calls.len() > 15, "{calls:?}");
+    assert!(calls.len() > 15 && calls.contains("madvise"), "{calls:?}");
     for call in calls.iter().filter(|call| *call != "syscall") {
         // the C library's name, and the kernel's
         let name = match call.as_str() {
@@ -71,6 +82,7 @@ fn every_system_call_of_the_runtime_is_in_the_profile() {
             "pwrite" => "pwrite64",
             "statvfs" => "statfs",
             "eventfd" => "eventfd2",
+            "signalfd" => "signalfd4",
             name => name,
         };
         assert!(allowed.contains(name), "{name}");
@@ -103,10 +115,11 @@ fn a_broker_needs_no_more_than_the_profile_allows() {
     let filters = compile_from_json(text, TargetArch::x86_64).unwrap();
     let setup = Setup::new(&[]).unwrap();
     // a filter is its thread's, and of what that starts
+    let filter = || apply_filter(&filters["broker"]).unwrap();
     let spawn = || {
         thread::scope(|scope| {
             let start = || {
-                apply_filter(&filters["broker"]).unwrap();
+                filter();
                 setup.start().unwrap()
             };
             scope.spawn(start).join().unwrap()
@@ -124,6 +137,16 @@ fn a_broker_needs_no_more_than_the_profile_allows() {
     let brief = ["--duration", "1", "--warmup", "0.2"];
     run(&["topic", "create", "t", "-p", "3"], "");
     run(&["produce", "t"], "one\ntwo\n");
+    // a name is resolved by the C library, with calls of its own
+    let named = format!("localhost:{}", setup.address().port());
+    let listed = thread::scope(|scope| {
+        let list = || {
+            filter();
+            corelane(&["topic", "list", "--bootstrap", &named], "")
+        };
+        scope.spawn(list).join().unwrap()
+    });
+    assert_eq!(code(&listed), 0, "{}", said(&listed));
     run(&[&["bench", "produce"], &brief[..]].concat(), "");
     let large = ["--batch-bytes", "1000000"];
     run(&[&["bench", "backlog"], &brief[..], &large].concat(), "");

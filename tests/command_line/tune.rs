@@ -50,7 +50,8 @@ fn this_machine_is_checked_to_the_end() {
     assert_eq!(found["shards"].as_array().unwrap().len(), 1);
     for name in ["kernel", "io_uring", "open files", "net.core.somaxconn"] {
         let item = items.iter().find(|item| item["name"] == name);
-        assert!(item.is_some_and(|item| item["found"] != ""), "{name}");
+        let found = item.and_then(|item| item["found"].as_str());
+        assert!(found.is_some_and(|found| !found.is_empty()), "{name}");
     }
     let wrong = corelane(&["tune", "check", "--override", "num.partitions=none"], "");
     assert_eq!(code(&wrong), 2, "{}", said(&wrong));
@@ -76,6 +77,8 @@ fn what_is_applied_is_shown_first_and_taken_back() {
     ] {
         assert!(shown.text().contains(line), "{line}: {}", said(&shown));
     }
+    let shown = said(&shown);
+    assert!(shown.contains("no server.properties was named"), "{shown}");
     assert_eq!(swappiness(), "60");
     // nobody sits there to be asked
     let unasked = run(&[]);
@@ -94,6 +97,8 @@ fn what_is_applied_is_shown_first_and_taken_back() {
 
     let undone = run(&["--undo"]);
     assert_eq!(code(&undone), 0, "{}", said(&undone));
+    let told = said(&undone);
+    assert!(told.contains("systemctl daemon-reload"), "{told}");
     assert_eq!(swappiness(), "60");
     assert!(!machine.path().join(unit).exists());
     assert!(

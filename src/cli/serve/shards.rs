@@ -1,6 +1,6 @@
 //! A pinned thread for each shard.
 
-use std::fs;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,6 +15,8 @@ use crate::broker::counters::Counters;
 use crate::broker::message::Message;
 use crate::broker::start::{ShardContext, StartError, Started, StopFlag, arena_bytes, run_shard};
 use crate::cli::run::Usage;
+use crate::cli::tune::granted;
+use crate::cli::tune::system::System;
 use crate::ring::affinity;
 use crate::ring::driver::{Doorbell, Driver};
 use crate::ring::mailbox::{Mailbox, mesh};
@@ -38,11 +40,14 @@ pub type OnStarted = Box<dyn FnOnce(&Started) + Send>;
 /// The cores that shards run on.
 pub fn cores(config: &BrokerConfig) -> anyhow::Result<Vec<usize>> {
     let allowed = affinity::allowed_cores().context("the cores can't be listed")?;
-    pick(&config.cores, &allowed)
+    let system = System::new(Path::new("/"), "self");
+    let possible = granted::cores(&system).unwrap_or_else(|| allowed.clone());
+    pick(&config.cores, &allowed, &possible)
 }
 
-/// Of the cores that the process may use those that are asked for.
-pub fn pick(wanted: &Cores, allowed: &[usize]) -> anyhow::Result<Vec<usize>> {
+/// The cores that are asked for: of those that the process was started on, or, where they are named, of
+/// those that it can move to.
+pub fn pick(wanted: &Cores, allowed: &[usize], possible: &[usize]) -> anyhow::Result<Vec<usize>> {
     let shown = || numbers(allowed);
     match wanted {
         Cores::All => Ok(allowed.to_vec()),
@@ -52,11 +57,11 @@ pub fn pick(wanted: &Cores, allowed: &[usize]) -> anyhow::Result<Vec<usize>> {
             allowed.len(),
             shown()
         ))),
-        Cores::List(list) => match list.iter().find(|core| !allowed.contains(core)) {
+        Cores::List(list) => match list.iter().find(|core| !possible.contains(core)) {
             None => Ok(list.clone()),
             Some(core) => bail!(Usage(format!(
                 "corelane.cores: core {core} is none that this process may use ({})",
-                shown()
+                numbers(possible)
             ))),
         },
     }
@@ -86,10 +91,9 @@ pub fn run(
     on_started: OnStarted,
 ) -> anyhow::Result<()> {
     let shards = u16::try_from(cores.len()).context("too many cores")?;
-    let arena = arena_bytes(shard_memory(
-        memory(config.memory, machine_memory()),
-        shards,
-    ));
+    let system = System::new(Path::new("/"), "self");
+    let machine = granted::memory(&system).unwrap_or(0);
+    let arena = arena_bytes(memory(config.memory, machine, shards) / u64::from(shards));
     let mut bells = Vec::new();
     let mut go = Vec::new();
     let mut threads = Vec::new();
@@ -189,34 +193,14 @@ impl Shard {
     }
 }
 
-/// Bytes of memory for the whole machine's shards, on one that has so many.
-pub fn memory(configured: Size, machine_bytes: u64) -> u64 {
-    match configured {
+/// Bytes of memory for all shards of a machine that has, or grants, so many: what is configured, but
+/// 32 MiB for each at least.
+pub fn memory(configured: Size, machine_bytes: u64, shards: u16) -> u64 {
+    let all = match configured {
         Size::Bytes(bytes) => bytes,
         Size::Auto => (machine_bytes / MEMORY_SHARE).clamp(MEMORY_MIN, MEMORY_MAX),
-    }
-}
-
-/// One shard's part of the memory.
-fn shard_memory(memory: u64, shards: u16) -> u64 {
-    (memory / u64::from(shards)).max(SHARD_MEMORY_MIN)
-}
-
-/// What the machine has, or the cgroup allows.
-fn machine_memory() -> u64 {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let total = read("/proc/meminfo")
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
-        .map_or(0, |kib| kib << 10);
-    let limit = [
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ]
-    .into_iter()
-    .find_map(|path| read(path).trim().parse::<u64>().ok());
-    limit.map_or(total, |limit| limit.min(total))
+    };
+    all.max(u64::from(shards) * SHARD_MEMORY_MIN)
 }
 
 #[cfg(test)]
@@ -225,8 +209,27 @@ mod tests {
 
     #[test]
     fn many_shards_of_a_small_memory_have_enough_each() {
-        assert_eq!(shard_memory(32 << 20, 4), 32 << 20);
-        assert_eq!(shard_memory(1 << 30, 4), 256 << 20);
+        assert_eq!(memory(Size::Bytes(32 << 20), 0, 4), 4 * (32 << 20));
+        assert_eq!(memory(Size::Bytes(1 << 30), 0, 4), 1 << 30);
+        // a machine that tells nothing
+        assert_eq!(memory(Size::Auto, 0, 1), 128 << 20);
+        assert_eq!(memory(Size::Auto, 1 << 30, 1), 256 << 20);
+        assert_eq!(memory(Size::Auto, 1 << 30, 16), 512 << 20);
+        assert_eq!(memory(Size::Auto, 1 << 40, 1), 64 << 30);
+    }
+
+    #[test]
+    fn cores_that_are_named_may_be_outside_of_what_the_shell_has() {
+        let pick = |wanted| pick(&wanted, &[0, 1], &[0, 1, 2, 3]);
+        assert_eq!(pick(Cores::All).unwrap(), [0, 1]);
+        assert_eq!(pick(Cores::Count(1)).unwrap(), [0]);
+        assert!(pick(Cores::Count(3)).is_err());
+        assert_eq!(pick(Cores::List(vec![2, 3])).unwrap(), [2, 3]);
+        let refused = pick(Cores::List(vec![3, 4])).unwrap_err().to_string();
+        assert!(
+            refused.contains("core 4") && refused.contains("0-3"),
+            "{refused}"
+        );
     }
 
     #[test]

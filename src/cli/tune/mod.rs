@@ -5,10 +5,11 @@ mod check;
 pub mod disk;
 #[cfg(test)]
 mod fake;
+pub mod granted;
 mod level;
 mod measure;
 mod plan;
-mod system;
+pub mod system;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use crate::cli::disk::{Mount, mounts};
@@ -87,6 +87,11 @@ impl System {
         names
     }
 
+    /// Whether something lies there that is no plain file, as a link to one.
+    pub fn is_odd(&self, path: &str) -> bool {
+        fs::symlink_metadata(self.path(path)).is_ok_and(|there| !there.is_file())
+    }
+
     pub fn exists(&self, path: &str) -> bool {
         fs::exists(self.path(path)).unwrap_or(false)
     }
@@ -123,16 +128,27 @@ impl System {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        let mode = match text.starts_with("#!") {
-            true => 0o755,
-            false => 0o644,
+        // one that is there keeps its owner and its mode
+        let earlier = fs::metadata(&path).ok();
+        let mode = match (&earlier, text.starts_with("#!")) {
+            (Some(earlier), is_script) => earlier.mode() & 0o7777 | u32::from(is_script) * 0o111,
+            (None, true) => 0o755,
+            (None, false) => 0o644,
         };
         let mut name = path.clone().into_os_string();
         name.push(".new");
         fs::write(&name, text)?;
+        if let Some(earlier) = earlier {
+            chown(&name, Some(earlier.uid()), Some(earlier.gid()))?;
+        }
         fs::set_permissions(&name, fs::Permissions::from_mode(mode))?;
         fs::File::open(&name)?.sync_all()?;
-        fs::rename(&name, path)
+        fs::rename(&name, &path)?;
+        // the name is to last as well
+        match path.parent() {
+            Some(parent) => fs::File::open(parent)?.sync_all(),
+            None => Ok(()),
+        }
     }
 
     /// Takes a file away, and its directory where that is the broker's own and empty then.
@@ -195,7 +211,12 @@ const LAYERS_MAX: u32 = 8;
 
 /// The whole disks at the bottom of a device.
 fn leaves(device: &Path, disks: &mut Vec<String>, layer: u32) {
-    let below: Vec<PathBuf> = fs::read_dir(device.join("slaves"))
+    // what is below a partition is told by the device that it is a part of
+    let whole = match device.join("partition").exists() {
+        true => device.parent().unwrap_or(device),
+        false => device,
+    };
+    let below: Vec<PathBuf> = fs::read_dir(whole.join("slaves"))
         .into_iter()
         .flatten()
         .flatten()
@@ -207,11 +228,7 @@ fn leaves(device: &Path, disks: &mut Vec<String>, layer: u32) {
         }
         return;
     }
-    let whole = match device.join("partition").exists() {
-        true => device.parent(),
-        false => Some(device),
-    };
-    let name = whole.and_then(|whole| whole.file_name()?.to_str());
+    let name = whole.file_name().and_then(|name| name.to_str());
     disks.extend(name.map(str::to_owned));
 }
 
@@ -287,6 +304,21 @@ mod tests {
         assert_eq!(machine.system().disks(&mount), ["nvme0n1"]);
         let none = Mount::default();
         assert_eq!(machine.system().disks(&none), Vec::<String>::new());
+        // a partition of a RAID, which has its own disks below it
+        let raid = "/sys/devices/virtual/block/md0";
+        machine.put(&format!("{raid}/md0p1/partition"), "1");
+        machine.link(
+            &format!("{raid}/slaves/nvme0n1p2"),
+            &format!("{nvme}/nvme0n1p2"),
+        );
+        machine.put("/sys/devices/pci/sda/size", "1");
+        machine.link(&format!("{raid}/slaves/sda"), "/sys/devices/pci/sda");
+        machine.link("/sys/dev/block/259:9", &format!("{raid}/md0p1"));
+        let mount = Mount {
+            number: "259:9".into(),
+            ..Mount::default()
+        };
+        assert_eq!(machine.system().disks(&mount), ["nvme0n1", "sda"]);
     }
 
     #[test]

@@ -14,4 +14,4 @@ mod probe;
 mod splice;
 
 pub use driver::{UringDriver, UringOptions};
-pub use probe::{OLDEST, ProbeError, probe, version};
+pub use probe::{COUNTS_LOCKED, OLDEST, ProbeError, locked_bytes, probe, version};

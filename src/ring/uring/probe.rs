@@ -5,8 +5,12 @@ use std::io;
 
 use io_uring::{IoUring, Probe, opcode};
 
+use super::driver::UringOptions;
+
 /// The oldest kernel that has all we ask of a ring (DEFER_TASKRUN).
 pub const OLDEST: (u32, u32) = (6, 1);
+/// Since then the kernel counts a ring's pages against RLIMIT_MEMLOCK again, which 5.12 had left to cgroups.
+pub const COUNTS_LOCKED: (u32, u32) = (6, 14);
 
 /// Why there is no ring.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +60,21 @@ pub enum ProbeError {
     Other(#[source] io::Error),
 }
 
-/// Sets up a small ring as a shard would, and drops it again.
+/// Bytes of pages that the kernel allocates for a shard's ring: 64 and an index of 4 for an entry, 16 for
+/// a completion. Source: `rings_size()` of io_uring/io_uring.c.
+pub fn locked_bytes() -> u64 {
+    const PAGE: u64 = 4096;
+    const HEAD: u64 = 128;
+    let options = UringOptions::default();
+    let (entries, completions) = (u64::from(options.entries), u64::from(options.completions));
+    let rings = HEAD + completions * 16 + entries * 4;
+    rings.next_multiple_of(PAGE) + (entries * 64).next_multiple_of(PAGE)
+}
+
+/// Sets up a ring as a shard would, and drops it again.
 pub fn probe() -> Result<(), ProbeError> {
-    let ring = build(8, 16)?;
+    let options = UringOptions::default();
+    let ring = build(options.entries, options.completions)?;
     let mut probe = Probe::new();
     ring.submitter()
         .register_probe(&mut probe)

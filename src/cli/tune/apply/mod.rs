@@ -1,5 +1,6 @@
 //! `corelane tune apply`: sets what `check` found wanting, and takes it back.
 
+mod changes;
 mod render;
 mod state;
 #[cfg(test)]
@@ -15,87 +16,11 @@ use crate::cli::output::{Output, counted};
 use crate::cli::run::Usage;
 use crate::cli::serve::settings;
 use crate::cli::tune::TuneApply;
-use crate::cli::tune::apply::render::{LIMITS_FILE, Rendered, files};
-use crate::cli::tune::apply::state::{State, Value};
-use crate::cli::tune::check::{Ground, look};
+use crate::cli::tune::apply::changes::Changes;
+use crate::cli::tune::apply::render::LIMITS_FILE;
+use crate::cli::tune::apply::state::State;
+use crate::cli::tune::check::Ground;
 use crate::cli::tune::system::System;
-
-/// What would be written.
-struct Changes {
-    values: Vec<Value>,
-    /// Those that are not there as they should be; with what is there.
-    files: Vec<(Rendered, Option<String>)>,
-}
-
-impl Changes {
-    /// Against the machine as it is, and what earlier runs have set.
-    fn new(ground: &Ground, state: &State) -> anyhow::Result<Changes> {
-        let system = ground.system;
-        let mut values: Vec<Value> = Vec::new();
-        for (_, items) in look(ground) {
-            for setting in items.into_iter().flat_map(|item| item.settings) {
-                let known = values.iter().any(|value| value.path == setting.path);
-                let Some(from) = system
-                    .setting(&setting.path)
-                    .filter(|from| *from != setting.to)
-                else {
-                    continue;
-                };
-                if !known {
-                    values.push(Value {
-                        path: setting.path,
-                        from,
-                        to: setting.to,
-                    });
-                }
-            }
-        }
-        // a file keeps what earlier runs have set, too
-        let mut all = state.clone();
-        values.iter().for_each(|value| all.add(value));
-        let mut changed = Vec::new();
-        for file in files(ground, &all.values) {
-            let now = system.whole(file.path).with_context(|| file.path)?;
-            if now.as_ref() != Some(&file.text) {
-                changed.push((file, now));
-            }
-        }
-        Ok(Changes {
-            values,
-            files: changed,
-        })
-    }
-
-    fn count(&self) -> u64 {
-        (self.values.len() + self.files.len()) as u64
-    }
-
-    /// Writes everything; answers what failed, of which the state knows what it knew before.
-    fn write(&self, system: &System, state: &mut State) -> io::Result<Vec<String>> {
-        let earlier = state.clone();
-        // whoever is stopped in between can take back what was done: it is known first
-        self.values.iter().for_each(|value| state.add(value));
-        for (file, now) in &self.files {
-            state.add_file(file.path, now.clone(), &file.text);
-        }
-        state.write(system)?;
-        let mut failed = Vec::new();
-        for value in &self.values {
-            if let Err(error) = system.write(&value.path, &value.to) {
-                failed.push(format!("{}: {error}", value.path));
-                state.forget(&value.path, &earlier);
-            }
-        }
-        for (file, _) in &self.files {
-            if let Err(error) = system.replace(file.path, &file.text) {
-                failed.push(format!("{}: {error}", file.path));
-                state.forget(file.path, &earlier);
-            }
-        }
-        state.write(system)?;
-        Ok(failed)
-    }
-}
 
 pub fn run(options: &TuneApply, output: &Output) -> anyhow::Result<()> {
     let system = System::new(&options.root, "self");
@@ -107,26 +32,22 @@ pub fn run(options: &TuneApply, output: &Output) -> anyhow::Result<()> {
     if let Some(why) = &ground.cores_refused {
         return Err(Usage(why.clone()).into());
     }
-    let mut state = State::read(&system)?;
-    let changes = Changes::new(&ground, &state)?;
+    let changes = Changes::new(&ground, &State::read(&system)?)?;
+    let notes = notes(options, &ground, &changes);
     if !output.json {
         tell(output, &changes)?;
+        notes.iter().for_each(|note| output.note(note));
     }
     let writes = !options.dry_run && changes.count() > 0;
     if writes && !options.yes && !agreed()? {
         bail!("nothing was written");
     }
     let failed = match writes {
-        true => changes.write(&system, &mut state).with_context(|| {
-            format!(
-                "{} can't be written: are you root?",
-                system.path(state::FILE).display()
-            )
-        })?,
+        true => write(&ground, &changes)?,
         false => Vec::new(),
     };
     if output.json {
-        output.object(&object(&changes, writes, &failed))?;
+        output.object(&object(&changes, writes, &failed, &notes))?;
     } else {
         for line in &failed {
             output.line(&format!("failed  {line}"))?;
@@ -157,6 +78,45 @@ pub fn run(options: &TuneApply, output: &Output) -> anyhow::Result<()> {
     }
 }
 
+/// Writes what was shown, if it is still what there is to write.
+fn write(ground: &Ground, shown: &Changes) -> anyhow::Result<Vec<String>> {
+    let system = ground.system;
+    let file = || {
+        let file = system.path(state::FILE);
+        format!("{} can't be written: are you root?", file.display())
+    };
+    let _lock = state::lock(system, true).with_context(file)?;
+    let mut state = State::read(system)?;
+    // time went by while somebody read it
+    let now = Ground::new(system, ground.config);
+    if Changes::new(&now, &state)? != *shown {
+        bail!("the machine has changed meanwhile, and nothing was written: look again");
+    }
+    shown.write(system, &mut state).with_context(file)
+}
+
+/// What is not to be seen from the changes.
+fn notes(options: &TuneApply, ground: &Ground, changes: &Changes) -> Vec<String> {
+    let mut notes = Vec::new();
+    let settings = &options.settings;
+    if settings.config.is_none() && settings.file.is_none() {
+        notes.push(
+            "no server.properties was named: cores and log.dirs are what flags, environment and \
+             defaults say"
+                .into(),
+        );
+    }
+    notes.extend(render::overruled(ground.system, changes));
+    if !render::has_systemd(ground.system) && changes.values.iter().any(render::needs_script) {
+        notes.push(
+            "no systemd here: cores, interrupts and huge pages are set until the next boot only, see \
+             tuning/boot.sh and tuning/irq.sh"
+                .into(),
+        );
+    }
+    notes
+}
+
 fn tell(output: &Output, changes: &Changes) -> io::Result<()> {
     if changes.count() == 0 {
         return output
@@ -166,6 +126,7 @@ fn tell(output: &Output, changes: &Changes) -> io::Result<()> {
         let rows: Vec<Vec<String>> = changes
             .values
             .iter()
+            .filter(|value| !value.is_kept())
             .map(|value| vec![value.path.clone(), value.from.clone(), value.to.clone()])
             .collect();
         output.table(&["value", "from", "to"], &rows)?;
@@ -183,8 +144,8 @@ fn tell(output: &Output, changes: &Changes) -> io::Result<()> {
     Ok(())
 }
 
-fn object(changes: &Changes, written: bool, failed: &[String]) -> Json {
-    let values = changes.values.iter();
+fn object(changes: &Changes, written: bool, failed: &[String], notes: &[String]) -> Json {
+    let values = changes.values.iter().filter(|value| !value.is_kept());
     let values: Vec<Json> = values
         .map(|value| json!({ "path": value.path, "from": value.from, "to": value.to }))
         .collect();
@@ -192,7 +153,13 @@ fn object(changes: &Changes, written: bool, failed: &[String]) -> Json {
     let files: Vec<Json> = files
         .map(|(file, now)| json!({ "path": file.path, "replaced": now.is_some(), "text": file.text }))
         .collect();
-    json!({ "values": values, "files": files, "written": written, "failed": failed })
+    json!({
+        "values": values,
+        "files": files,
+        "written": written,
+        "failed": failed,
+        "notes": notes,
+    })
 }
 
 /// Asks whoever sits there.

@@ -1,8 +1,11 @@
 //! The files that keep settings over a boot, from the templates in `tuning/`.
 
 use crate::cli::serve::shards::numbers;
+use crate::cli::tune::apply::changes::Changes;
 use crate::cli::tune::apply::state::Value;
-use crate::cli::tune::check::{Ground, limits};
+use crate::cli::tune::check::Ground;
+use crate::cli::tune::check::network::{Spread, interrupt_cores};
+use crate::cli::tune::system::{System, setting, sysctl_path};
 
 const SYSCTL: &str = include_str!("../../../../tuning/sysctl.conf");
 const UDEV: &str = include_str!("../../../../tuning/udev.rules");
@@ -19,6 +22,7 @@ pub const LIMITS_FILE: &str = "/etc/systemd/system/corelane.service.d/90-tuning.
 const SYSTEMD: &str = "/etc/systemd/system";
 
 /// A file by its path.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Rendered {
     pub path: &'static str,
     pub text: String,
@@ -32,19 +36,59 @@ pub fn files(ground: &Ground, values: &[Value]) -> Vec<Rendered> {
     };
     add(SYSCTL_FILE, sysctl(values));
     add(UDEV_FILE, udev(values));
-    let boot = boot(values);
-    let irq = irq(ground, values);
-    if ground.system.exists(SYSTEMD) {
-        let scripts = [(BOOT_FILE, boot.is_some()), (IRQ_FILE, irq.is_some())];
-        let scripts = scripts
-            .into_iter()
-            .filter(|(_, is)| *is)
-            .map(|(path, _)| path);
-        add(LIMITS_FILE, Some(limits(ground, scripts)));
+    if has_systemd(ground.system) {
+        // first what the unit's lines run
+        let scripts = [(BOOT_FILE, boot(values)), (IRQ_FILE, irq(ground, values))];
+        let named: Vec<&str> = scripts
+            .iter()
+            .filter(|(_, text)| text.is_some())
+            .map(|(path, _)| *path)
+            .collect();
+        scripts.into_iter().for_each(|(path, text)| add(path, text));
+        add(LIMITS_FILE, Some(limits(ground, named.into_iter())));
     }
-    add(BOOT_FILE, boot);
-    add(IRQ_FILE, irq);
     files
+}
+
+pub fn has_systemd(system: &System) -> bool {
+    system.exists(SYSTEMD)
+}
+
+/// Whether only a script that the unit runs keeps it over a boot.
+pub fn needs_script(value: &Value) -> bool {
+    let is_other = value.path.starts_with("/sys/") && of_queue(value).is_none();
+    is_other || value.path.starts_with("/proc/irq/")
+}
+
+/// Files that are read after ours, and set the same to something else.
+pub fn overruled(system: &System, changes: &Changes) -> Vec<String> {
+    let dirs = ["/usr/lib/sysctl.d", "/run/sysctl.d", "/etc/sysctl.d"];
+    let later = dirs.iter().flat_map(|dir| {
+        let names = system.names(dir).into_iter();
+        let later =
+            names.filter(|name| name.as_str() > "90-corelane.conf" && name.ends_with(".conf"));
+        later.map(move |name| format!("{dir}/{name}"))
+    });
+    let mut notes = Vec::new();
+    for file in later.chain(["/etc/sysctl.conf".to_owned()]) {
+        let text = system.text(&file).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| line.split_once('='));
+        for (name, to) in lines {
+            let name = name.trim().trim_start_matches('-').replace('/', ".");
+            let ours = changes
+                .values
+                .iter()
+                .find(|ours| ours.path == sysctl_path(&name));
+            if ours.is_some_and(|ours| ours.to != setting(to)) {
+                notes.push(format!(
+                    "{file} is read after 90-corelane.conf and sets {name} = {} at the next boot: change it \
+                     there",
+                    setting(to)
+                ));
+            }
+        }
+    }
+    notes
 }
 
 /// The blocks of the template whose setting is among the values, with these.
@@ -54,7 +98,7 @@ fn sysctl(values: &[Value]) -> Option<String> {
     let wanted = |block: &str| {
         let setting = block.lines().find(|line| !line.starts_with('#'))?;
         let (name, _) = setting.split_once(" = ")?;
-        let path = crate::cli::tune::system::sysctl_path(name);
+        let path = sysctl_path(name);
         let value = values.iter().find(|value| value.path == path)?;
         Some(block.replace(setting, &format!("{name} = {}", value.to)))
     };
@@ -79,7 +123,8 @@ fn of_queue(value: &Value) -> Option<(&str, &str)> {
 
 fn udev(values: &[Value]) -> Option<String> {
     let line = UDEV.lines().find(|line| line.contains("@disk@"))?;
-    let filled = values.iter().filter_map(|value| {
+    let set = values.iter().filter(|value| !value.is_kept());
+    let filled = set.filter_map(|value| {
         let (disk, attribute) = of_queue(value)?;
         let line = line
             .replace("@disk@", disk)
@@ -104,24 +149,31 @@ fn irq(ground: &Ground, values: &[Value]) -> Option<String> {
     {
         return None;
     }
-    let cores = match ground.spare.is_empty() {
-        false => numbers(&ground.spare),
-        true => {
-            let each: Vec<String> = ground.shards.iter().map(usize::to_string).collect();
-            each.join(" ")
-        }
+    let line = |nic: &String| {
+        let cores = match interrupt_cores(ground, nic) {
+            Spread::Off(cores) => numbers(&cores),
+            Spread::Over(cores) => {
+                let each: Vec<String> = cores.iter().map(usize::to_string).collect();
+                each.join(" ")
+            }
+        };
+        format!("spread {nic} {cores}")
     };
-    Some(
-        IRQ.replace("@nics@", &ground.nics.join(" "))
-            .replace("@cores@", &cores),
-    )
+    with_lines(IRQ, "@nic@", ground.nics.iter().map(line))
 }
 
 fn limits<'a>(ground: &Ground, scripts: impl Iterator<Item = &'a str>) -> String {
-    let text = LIMITS
-        .replace("@tasks@", &limits::tasks_wanted(ground).to_string())
-        .replace("@cores@", &numbers(&ground.shards));
-    let lines = scripts.map(|script| format!("ExecStartPre=+{script}"));
+    let text = match ground.shards.is_empty() {
+        false => LIMITS.replace("@cores@", &numbers(&ground.shards)),
+        // neither the line nor what is said of it
+        true => {
+            let lines = LIMITS.lines();
+            let kept =
+                lines.filter(|line| !line.contains("@cores@") && !line.contains("corelane.cores"));
+            kept.flat_map(|line| [line, "\n"]).collect()
+        }
+    };
+    let lines = scripts.map(|script| format!("ExecStartPre=-+{script}"));
     with_lines(&text, "@script@", lines).unwrap_or_else(|| {
         // neither the line nor what is said of it
         let (before, _) = text.split_once("# Run as root").unwrap_or((&text, ""));
@@ -138,6 +190,7 @@ mod tests {
             path: path.into(),
             from: String::new(),
             to: to.into(),
+            boot: None,
         }
     }
 

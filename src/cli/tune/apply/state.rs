@@ -1,8 +1,9 @@
 //! What was set, and what was there before: kept so that it can be taken back.
 
+use std::fs::{self, File, TryLockError};
 use std::io;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde_json::{Value as Json, json};
 
 use crate::cli::tune::system::System;
@@ -17,6 +18,54 @@ pub struct Value {
     pub path: String,
     pub from: String,
     pub to: String,
+    /// Of what has another name after a boot, as an interrupt or a disk: the boot that it was set in.
+    pub boot: Option<String>,
+}
+
+impl Value {
+    pub fn new(system: &System, path: String, from: String, to: String) -> Value {
+        let is_named_anew = ["/proc/irq/", "/sys/block/"]
+            .iter()
+            .any(|dir| path.starts_with(dir));
+        let boot = is_named_anew.then(|| boot(system)).flatten();
+        Value {
+            path,
+            from,
+            to,
+            boot,
+        }
+    }
+
+    /// Not written: it is only put back, after another value that the kernel changes it with.
+    pub fn is_kept(&self) -> bool {
+        self.from == self.to
+    }
+}
+
+/// The boot that the machine runs since.
+pub fn boot(system: &System) -> Option<String> {
+    system.text("/proc/sys/kernel/random/boot_id")
+}
+
+/// Keeps other runs away, as long as the answer lives; none where there is no state yet and none is made.
+///
+/// # Errors
+/// The system's; if another one runs, too.
+pub fn lock(system: &System, make: bool) -> anyhow::Result<Option<File>> {
+    let file = system.path(FILE);
+    let dir = file.parent().unwrap_or(&file);
+    if make {
+        fs::create_dir_all(dir)?;
+    }
+    let dir = match File::open(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        dir => dir?,
+    };
+    match dir.try_lock() {
+        Ok(()) => Ok(Some(dir)),
+        Err(TryLockError::WouldBlock) => bail!("another `tune apply` runs"),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
 }
 
 /// A file of ours.
@@ -35,13 +84,18 @@ pub struct State {
 }
 
 impl State {
-    /// Adds values to those of earlier runs, of which the first one knows what was there before.
+    /// Adds a value to those of earlier runs, of which the first one knows what was there before: as long as
+    /// it stayed as that one set it.
     pub fn add(&mut self, value: &Value) {
         match self
             .values
             .iter_mut()
             .find(|known| known.path == value.path)
         {
+            // somebody has set another one since, or it is another thing of that name
+            Some(known) if known.to != value.from || known.boot != value.boot => {
+                known.clone_from(value);
+            }
             Some(known) => known.to.clone_from(&value.to),
             None => self.values.push(value.clone()),
         }
@@ -51,9 +105,6 @@ impl State {
     pub fn add_file(&mut self, path: &str, current: Option<String>, wrote: &str) {
         match self.files.iter_mut().find(|known| known.path == path) {
             Some(known) => {
-                if current.as_ref() != Some(&known.wrote) {
-                    known.before = current;
-                }
                 known.wrote = wrote.to_owned();
             }
             None => self.files.push(Kept {
@@ -61,6 +112,20 @@ impl State {
                 before: current,
                 wrote: wrote.to_owned(),
             }),
+        }
+    }
+
+    /// A file was written with this text.
+    pub fn wrote(&mut self, path: &str, text: String) {
+        if let Some(known) = self.files.iter_mut().find(|known| known.path == path) {
+            known.wrote = text;
+        }
+    }
+
+    /// A value was written, and is this now.
+    pub fn found(&mut self, path: &str, now: &str) {
+        if let Some(known) = self.values.iter_mut().find(|known| known.path == path) {
+            known.to = now.to_owned();
         }
     }
 
@@ -103,7 +168,9 @@ impl State {
     fn text(&self) -> String {
         let values = self.values.iter();
         let values: Vec<Json> = values
-            .map(|value| json!({ "path": value.path, "from": value.from, "to": value.to }))
+            .map(|value| {
+                json!({ "path": value.path, "from": value.from, "to": value.to, "boot": value.boot })
+            })
             .collect();
         let files = self.files.iter();
         let files: Vec<Json> = files
@@ -124,6 +191,7 @@ impl State {
                 path: string(&value["path"])?,
                 from: string(&value["from"])?,
                 to: string(&value["to"])?,
+                boot: string(&value["boot"]),
             })
         });
         let files = all["files"].as_array()?.iter().map(|file| {
@@ -146,7 +214,12 @@ mod tests {
 
     fn value(path: &str, from: &str, to: &str) -> Value {
         let [path, from, to] = [path, from, to].map(str::to_owned);
-        Value { path, from, to }
+        Value {
+            path,
+            from,
+            to,
+            boot: None,
+        }
     }
 
     #[test]
@@ -186,8 +259,33 @@ mod tests {
         state.add_file("/f", Some("one".into()), "two");
         assert_eq!(state.files[0].before.as_deref(), Some("theirs"));
         assert_eq!(state.files[0].wrote, "two");
-        // someone put another one there meanwhile
-        state.add_file("/f", Some("other".into()), "three");
-        assert_eq!(state.files[0].before.as_deref(), Some("other"));
+    }
+
+    #[test]
+    fn what_somebody_set_meanwhile_is_what_comes_back() {
+        let mut state = State::default();
+        state.add(&value("/p", "60", "1"));
+        state.add(&value("/p", "30", "1"));
+        assert_eq!(state.values, [value("/p", "30", "1")]);
+        // after a boot it is another interrupt
+        let of = |boot: &str, from: &str| Value {
+            boot: Some(boot.into()),
+            ..value("/proc/irq/9/smp_affinity_list", from, "2")
+        };
+        state.add(&of("a", "0"));
+        state.add(&of("b", "2"));
+        assert_eq!(state.values[1], of("b", "2"));
+    }
+
+    #[test]
+    fn two_do_not_write_at_once() {
+        let machine = crate::cli::tune::fake::Fake::new(&[]);
+        let system = machine.system();
+        assert!(lock(&system, false).unwrap().is_none());
+        let first = lock(&system, true).unwrap();
+        let second = lock(&system, true).unwrap_err().to_string();
+        assert!(second.contains("another"), "{second}");
+        drop(first);
+        assert!(lock(&system, true).unwrap().is_some());
     }
 }

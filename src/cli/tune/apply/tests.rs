@@ -14,7 +14,7 @@ fn machine() -> Fake {
         ("/proc/self/status", "Cpus_allowed_list:\t0-1\n"),
         (
             "/proc/self/mountinfo",
-            "1 0 259:0 / / rw - xfs /dev/nvme0n1 rw\n",
+            "1 0 259:0 / / rw,noatime - xfs /dev/nvme0n1 rw\n",
         ),
         ("/proc/swaps", "Filename\n/swap file\n"),
         (SWAPPINESS, "60\n"),
@@ -86,12 +86,11 @@ fn what_is_set_is_good_afterwards_and_comes_back() {
     assert!(text(render::SYSCTL_FILE).contains("vm.swappiness = 1\n"));
     assert!(text(render::UDEV_FILE).contains("KERNEL==\"nvme0n1\""));
     assert!(text(render::BOOT_FILE).contains(GOVERNOR));
-    assert!(text(render::IRQ_FILE).contains("NICS=\"eth0\"\n"));
-    assert!(text(render::IRQ_FILE).contains("CORES=\"1\"\n"));
+    assert!(text(render::IRQ_FILE).contains("\nspread eth0 1\n"));
     let limits = text(render::LIMITS_FILE);
-    assert!(limits.contains("CPUAffinity=0\n") && limits.contains("TasksMax=128\n"));
+    assert!(limits.contains("CPUAffinity=0\n") && limits.contains("TasksMax=infinity\n"));
     assert!(
-        limits.contains("ExecStartPre=+/usr/local/lib/corelane/boot.sh\n"),
+        limits.contains("ExecStartPre=-+/usr/local/lib/corelane/boot.sh\n"),
         "{limits}"
     );
     for path in [render::BOOT_FILE, render::IRQ_FILE] {
@@ -127,10 +126,8 @@ fn what_is_set_is_good_afterwards_and_comes_back() {
     ] {
         assert!(!system.exists(path), "{path}");
     }
-    assert_eq!(
-        super::undo::undo(&system, &mut State::default()),
-        Undone::default()
-    );
+    let state = State::read(&system).unwrap();
+    assert!(state.is_empty(), "{state:?}");
 }
 
 #[test]
@@ -190,6 +187,9 @@ fn whatever_is_set_now_is_set_after_a_boot_too() {
         ("/sys/devices/system/node/node1/cpulist", "1"),
         ("/sys/kernel/mm/transparent_hugepage/enabled", "[always]"),
         ("/sys/block/nvme0n1/queue/nr_requests", "4"),
+        // heads that move
+        ("/sys/block/nvme0n1/queue/rotational", "1"),
+        (SCHEDULER, "[none] mq-deadline"),
         ("/sys/devices/system/cpu/cpu0/cpuidle/state3/latency", "200"),
         ("/sys/devices/system/cpu/cpu0/cpuidle/state3/disable", "0"),
     ] {
@@ -208,11 +208,11 @@ fn whatever_is_set_now_is_set_after_a_boot_too() {
             .iter()
             .map(|(file, _)| file.text.as_str())
             .collect();
-        for value in &changes.values {
+        for value in changes.values.iter().filter(|value| !value.is_kept()) {
             set += 1;
             let kept = match value.path.strip_prefix("/proc/sys/") {
                 Some(name) => format!("{} = {}\n", name.replace('/', "."), value.to),
-                None if value.path.starts_with("/proc/irq") => "NICS=\"eth0\"".into(),
+                None if value.path.starts_with("/proc/irq") => "\nspread eth0 1\n".into(),
                 None if value.path.starts_with("/sys/block") => {
                     let (_, attribute) = value.path.rsplit_once('/').unwrap();
                     format!("ATTR{{queue/{attribute}}}=\"{}\"\n", value.to)
@@ -239,4 +239,161 @@ fn what_cannot_be_written_is_said_and_the_rest_goes_on() {
     assert!(failed[0].contains("scheduler"), "{failed:?}");
     assert_eq!(system.setting(SWAPPINESS).as_deref(), Some("1"));
     assert!(state.values.iter().all(|value| value.path != SCHEDULER));
+}
+
+const REQUESTS: &str = "/sys/block/nvme0n1/queue/nr_requests";
+
+#[test]
+fn the_number_of_requests_comes_back_with_the_scheduler() {
+    let machine = machine();
+    machine.put(REQUESTS, "128");
+    let system = machine.system();
+    apply(&system);
+    // as the kernel does at a switch, both times
+    machine.put(REQUESTS, "32");
+    assert_eq!(changes(&system).values, []);
+    let undone = undone(&system);
+    assert_eq!(undone.left, Vec::<String>::new());
+    assert_eq!(system.setting(REQUESTS).as_deref(), Some("128"));
+    let order = |path: &str| {
+        let mut lines = undone.restored.iter();
+        lines.position(|line| line.starts_with(path)).unwrap()
+    };
+    assert!(order(SCHEDULER) < order(REQUESTS), "{undone:?}");
+}
+
+#[test]
+fn a_scheduler_that_somebody_else_set_keeps_its_requests() {
+    let machine = machine();
+    machine.put(REQUESTS, "128");
+    let system = machine.system();
+    apply(&system);
+    machine.put(SCHEDULER, "none mq-deadline [kyber]");
+    machine.put(REQUESTS, "99");
+    let undone = undone(&system);
+    assert_eq!(undone.left.len(), 1, "{undone:?}");
+    assert_eq!(system.setting(REQUESTS).as_deref(), Some("99"));
+}
+
+#[test]
+fn names_of_an_earlier_boot_are_left_alone() {
+    let machine = machine();
+    let boot = "/proc/sys/kernel/random/boot_id";
+    machine.put(boot, "a");
+    let system = machine.system();
+    apply(&system);
+    machine.put(boot, "b");
+    let undone = undone(&system);
+    assert_eq!(undone.left.len(), 2, "{undone:?}");
+    for path in [SCHEDULER, "/proc/irq/9/smp_affinity_list"] {
+        let line = format!("{path} was set before the last boot");
+        assert!(
+            undone.left.iter().any(|left| left.starts_with(&line)),
+            "{undone:?}"
+        );
+    }
+    assert_eq!(system.setting(SCHEDULER).as_deref(), Some("none"));
+    // what keeps its name is put back
+    assert_eq!(system.setting(SWAPPINESS).as_deref(), Some("60"));
+}
+
+#[test]
+fn the_unit_runs_no_script_that_could_not_be_written() {
+    let machine = machine();
+    let system = machine.system();
+    let changes = changes(&system);
+    // no directory can be made there, as on a /usr that is only read
+    machine.put("/usr/local/lib/corelane", "");
+    let mut state = State::default();
+    let failed = changes.write(&system, &mut state).unwrap();
+    assert_eq!(failed.len(), 2, "{failed:?}");
+    let limits = system.whole(render::LIMITS_FILE).unwrap().unwrap();
+    assert!(!limits.contains("ExecStartPre"), "{limits}");
+    assert!(limits.contains("CPUAffinity=0\n"), "{limits}");
+    let undone = undone(&system);
+    assert_eq!(
+        (undone.left.len(), undone.failed.len()),
+        (0, 0),
+        "{undone:?}"
+    );
+    assert!(!system.exists(render::LIMITS_FILE));
+}
+
+#[test]
+fn a_file_that_was_edited_or_is_a_link_stops_it() {
+    let machine = machine();
+    let system = machine.system();
+    let config = config();
+    let refused = || {
+        let state = State::read(&system).unwrap();
+        let changes = Changes::new(&Ground::new(&system, &config), &state);
+        changes.unwrap_err().to_string()
+    };
+    machine.put("/etc/theirs", "");
+    machine.link(render::SYSCTL_FILE, "/etc/theirs");
+    assert!(refused().contains("is a link"));
+    std::fs::remove_file(system.path(render::SYSCTL_FILE)).unwrap();
+    apply(&system);
+    machine.put(render::LIMITS_FILE, "edited");
+    assert!(refused().contains("was edited"), "{}", refused());
+}
+
+#[test]
+fn what_the_kernel_made_of_a_value_is_what_undo_looks_for() {
+    let mut state = State::default();
+    let machine = machine();
+    let system = machine.system();
+    changes(&system).write(&system, &mut state).unwrap();
+    state.found(SWAPPINESS, "2");
+    machine.put(SWAPPINESS, "2");
+    assert_eq!(undo(&system, &mut state).left, Vec::<String>::new());
+    assert_eq!(system.setting(SWAPPINESS).as_deref(), Some("60"));
+}
+
+#[test]
+fn files_that_are_read_later_and_say_otherwise_are_named() {
+    let machine = machine();
+    machine.put(
+        "/etc/sysctl.d/99-sysctl.conf",
+        "# x\nvm/swappiness=60\nvm.other=1\n",
+    );
+    machine.put("/etc/sysctl.d/10-early.conf", "vm.swappiness = 50\n");
+    machine.put("/etc/sysctl.conf", "-vm.swappiness = 1\n");
+    let system = machine.system();
+    let notes = render::overruled(&system, &changes(&system));
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].contains("99-sysctl.conf") && notes[0].contains("vm.swappiness = 60"));
+}
+
+#[test]
+fn without_systemd_no_script_is_written_that_nothing_would_run() {
+    let machine = machine();
+    std::fs::remove_dir_all(machine.system().path("/etc/systemd")).unwrap();
+    let system = machine.system();
+    let paths: Vec<&str> = changes(&system)
+        .files
+        .iter()
+        .map(|(file, _)| file.path)
+        .collect();
+    assert_eq!(paths, [render::SYSCTL_FILE, render::UDEV_FILE]);
+}
+
+#[test]
+fn of_an_image_that_does_not_tell_its_cores_none_are_set() {
+    let machine = machine();
+    std::fs::remove_file(machine.system().path("/proc/self/status")).unwrap();
+    let system = machine.system();
+    let config = config_with(&["corelane.cores=all"]);
+    let ground = Ground::new(&system, &config);
+    let changes = Changes::new(&ground, &State::default()).unwrap();
+    let limits = changes
+        .files
+        .iter()
+        .find(|(file, _)| file.path == render::LIMITS_FILE);
+    let limits = &limits.unwrap().0.text;
+    assert!(
+        !limits.contains("CPUAffinity") && limits.contains("TasksMax=infinity"),
+        "{limits}"
+    );
+    assert!(!limits.contains('@'), "{limits}");
 }

@@ -4,8 +4,13 @@ use anyhow::Context;
 use serde_json::json;
 
 use crate::cli::output::{Output, counted};
-use crate::cli::tune::apply::state::{FILE, State};
+use crate::cli::tune::apply::render::LIMITS_FILE;
+use crate::cli::tune::apply::state::{FILE, State, boot, lock};
 use crate::cli::tune::system::System;
+
+/// Systemd runs what it has read, files that are gone too.
+const RELOAD: &str = "systemctl daemon-reload, or systemd goes on with what it has read of corelane.service; \
+                      a restart takes its limits back";
 
 /// What became of all that was set.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,23 +25,49 @@ pub struct Undone {
 pub fn undo(system: &System, state: &mut State) -> Undone {
     let mut undone = Undone::default();
     let mut values = std::mem::take(&mut state.values);
-    // the other way round: some settings bound others
+    // the other way round: some settings bound others, and a scheduler sets the number of requests
     values.reverse();
-    for value in values {
+    values.sort_by_key(|value| value.path.ends_with("/nr_requests"));
+    let boot = boot(system);
+    let before: Vec<Option<String>> = values
+        .iter()
+        .map(|value| system.setting(&value.path))
+        .collect();
+    for (value, before) in values.into_iter().zip(before) {
         let path = &value.path;
+        let Some(before) = before else {
+            undone.left.push(format!("{path} is gone"));
+            continue;
+        };
+        if value.boot.is_some() && value.boot != boot {
+            let what = "was set before the last boot, and may be another one now";
+            undone.left.push(format!("{path} {what}"));
+            continue;
+        }
+        let is_ours = match value.is_kept() {
+            // with its scheduler or not at all
+            true => {
+                let scheduler = path.replace("/nr_requests", "/scheduler: ");
+                let restored = &undone.restored;
+                if !restored.iter().any(|line| line.starts_with(&scheduler)) {
+                    continue;
+                }
+                true
+            }
+            false => before == value.to || before == value.from,
+        };
         match system.setting(path) {
-            None => undone.left.push(format!("{path} is gone")),
             Some(now) if now == value.from => {}
-            Some(now) if now == value.to => match system.write(path, &value.from) {
+            _ if is_ours => match system.write(path, &value.from) {
                 Ok(()) => undone.restored.push(format!("{path}: {}", value.from)),
                 Err(error) => {
                     undone.failed.push(format!("{path}: {error}"));
                     state.values.insert(0, value);
                 }
             },
-            Some(now) => undone
+            _ => undone
                 .left
-                .push(format!("{path} is {now}, not {} as set", value.to)),
+                .push(format!("{path} is {before}, not {} as set", value.to)),
         }
     }
     for file in std::mem::take(&mut state.files) {
@@ -65,10 +96,11 @@ pub fn undo(system: &System, state: &mut State) -> Undone {
 }
 
 pub fn run(system: &System, output: &Output, dry_run: bool) -> anyhow::Result<()> {
-    let mut state = State::read(system)?;
     if dry_run {
-        return show(output, &state);
+        return show(output, &State::read(system)?);
     }
+    let _lock = lock(system, false)?;
+    let mut state = State::read(system)?;
     let undone = undo(system, &mut state);
     let written = state.write(system);
     written.with_context(|| {
@@ -93,6 +125,10 @@ pub fn run(system: &System, output: &Output, dry_run: bool) -> anyhow::Result<()
                 output.line(&format!("{word:<8}  {line}"))?;
             }
         }
+        let of_unit = |line: &String| line.starts_with(LIMITS_FILE);
+        if undone.restored.iter().any(of_unit) {
+            output.note(RELOAD);
+        }
         if undone == Undone::default() {
             output.line("nothing to take back")?;
         }
@@ -107,7 +143,7 @@ pub fn run(system: &System, output: &Output, dry_run: bool) -> anyhow::Result<()
 }
 
 fn show(output: &Output, state: &State) -> anyhow::Result<()> {
-    for value in &state.values {
+    for value in state.values.iter().filter(|value| !value.is_kept()) {
         let line = format!("{}: {} -> {}", value.path, value.to, value.from);
         output.item(
             &line,

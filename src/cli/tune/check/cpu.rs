@@ -3,6 +3,7 @@
 use crate::cli::serve::shards;
 use crate::cli::tune::check::Ground;
 use crate::cli::tune::check::item::{Item, sysctl};
+use crate::cli::tune::level::Level;
 
 /// Where the kernel tells of cores.
 pub const CPUS: &str = "/sys/devices/system/cpu";
@@ -10,37 +11,58 @@ pub const CPUS: &str = "/sys/devices/system/cpu";
 const WAKE_US_MAX: u64 = 20;
 
 pub fn items(ground: &Ground) -> Vec<Item> {
-    let mut items = vec![
-        cores(ground),
-        quota(ground),
-        governor(ground),
-        idle(ground),
-        isolated(ground),
-    ];
+    let mut items = vec![cores(ground), quota(ground), governor(ground), idle(ground)];
+    // of cores that can't be had there is nothing to say
+    if ground.cores_refused.is_none() {
+        items.push(isolated(ground));
+    }
     items.extend(numa(ground));
     items
 }
 
+/// Where tuning/corelane.service puts the broker.
+const SLICE: &str = "corelane.slice";
+
+/// What a cgroup of systemd may use.
+fn slice(ground: &Ground, name: &str) -> Option<Vec<usize>> {
+    let path = format!("/sys/fs/cgroup/{name}/cpuset.cpus.effective");
+    ground.system.numbers(&path)
+}
+
 fn cores(ground: &Ground) -> Item {
     let name = "cores";
-    let Some(allowed) = &ground.allowed else {
+    let todo = "change corelane.cores, or the cpuset (AllowedCPUs= of systemd, --cpuset-cpus of \
+                Docker); of a broker that runs `--pid` tells its own";
+    let Some(may) = ground.possible.as_ref().or(ground.allowed.as_ref()) else {
         return Item::unknown(name, "Cpus_allowed_list of /proc/PID/status");
     };
-    let may = shards::numbers(allowed);
-    match &ground.cores_refused {
-        Some(why) => Item::must(
+    if ground.shards.is_empty() && ground.cores_refused.is_none() {
+        return Item::unknown(name, "Cpus_allowed_list of /proc/PID/status");
+    }
+    let shown = shards::numbers(may);
+    if let Some(why) = &ground.cores_refused {
+        return Item::must(name, format!("the process may use {shown}"), why, todo);
+    }
+    let found = format!(
+        "shards on {}; the process may use {shown}",
+        shards::numbers(&ground.shards)
+    );
+    let why = "each shard stays on its core";
+    let all_in = |cores: &[usize]| ground.shards.iter().all(|core| cores.contains(core));
+    if all_in(may) {
+        return Item::ok(name, found, why);
+    }
+    match slice(ground, SLICE) {
+        Some(cores) if all_in(&cores) => Item::ok(
             name,
-            format!("the process may use {may}"),
+            format!("{found}, {SLICE} {}", shards::numbers(&cores)),
             why,
-            "change corelane.cores, or the cpuset (CPUAffinity= of systemd, --cpuset-cpus of Docker)",
         ),
-        None => Item::ok(
+        _ => Item::must(
             name,
-            format!(
-                "shards on {}; the process may use {may}",
-                shards::numbers(&ground.shards)
-            ),
-            "each shard stays on its core",
+            found,
+            "the cpuset keeps it off the others: a broker does not start there",
+            todo,
         ),
     }
 }
@@ -68,6 +90,9 @@ fn quota(ground: &Ground) -> Item {
     let granted = limits.iter().filter_map(cores).reduce(f64::min);
     let shards = ground.shards.len();
     match granted {
+        None if limits.is_empty() && !ground.knows_groups() => {
+            Item::unknown(name, "/proc/PID/cgroup or /sys/fs/cgroup")
+        }
         None => Item::ok(name, "none", why),
         Some(cores) if cores >= shards as f64 => Item::ok(name, format!("{cores:.1} cores"), why),
         Some(cores) => Item::should(
@@ -77,6 +102,12 @@ fn quota(ground: &Ground) -> Item {
             "give whole cores by cpuset instead (AllowedCPUs=, --cpuset-cpus), or run fewer shards",
         ),
     }
+}
+
+/// Whether what is not there for a core is not there at all.
+fn knows_cores(ground: &Ground) -> bool {
+    let known = |core: &usize| ground.system.exists(&format!("{CPUS}/cpu{core}"));
+    ground.shards.first().is_some_and(known)
 }
 
 fn governor(ground: &Ground) -> Item {
@@ -104,6 +135,9 @@ fn governor(ground: &Ground) -> Item {
         if !is_fast {
             slow.push(core);
         }
+    }
+    if seen.is_empty() && !knows_cores(ground) {
+        return Item::unknown(name, CPUS);
     }
     if seen.is_empty() {
         return Item::ok(
@@ -149,6 +183,7 @@ fn idle(ground: &Ground) -> Item {
         }
     }
     match (seen, deep.is_empty()) {
+        (false, _) if !knows_cores(ground) => Item::unknown(name, CPUS),
         (false, _) => Item::ok(name, "none to set", "a virtual machine, or none but halt"),
         (_, true) => Item::ok(name, format!("awake within {WAKE_US_MAX} us"), why),
         _ => {
@@ -169,31 +204,39 @@ fn isolated(ground: &Ground) -> Item {
     let Some(isolated) = ground.system.numbers(&path) else {
         return Item::unknown(name, &path);
     };
-    let why = "what runs beside a shard on its core holds up all its partitions";
     let shards = &ground.shards;
-    let apart = shards.iter().filter(|core| isolated.contains(core)).count();
+    if shards.is_empty() {
+        return Item::unknown(name, "which cores shards have");
+    }
+    let why = "what runs beside a shard on its core holds up all its partitions";
     let shown = match isolated.is_empty() {
         true => "none".to_owned(),
         false => shards::numbers(&isolated),
     };
-    // on all cores of a machine there is nothing to keep the rest on
-    if apart == shards.len() && apart > 0 {
-        Item::ok(name, shown, why)
-    } else if ground.spare.is_empty() {
-        Item::ok(
-            name,
-            shown,
-            "shards have every core: there is none to keep the rest on",
-        )
-    } else {
-        let cores = shards::numbers(shards);
-        let todo = format!(
-            "AllowedCPUs={} for system.slice and user.slice of systemd; or isolcpus={cores} \
-             nohz_full={cores} on the kernel's command line, after a test",
-            shards::numbers(&ground.spare)
-        );
-        Item::should(name, shown, why, todo)
+    if shards.iter().all(|core| isolated.contains(core)) {
+        return Item::ok(name, shown, why);
     }
+    let others = ["system.slice", "user.slice"].map(|other| (other, slice(ground, other)));
+    let keeps_off = |cores: &Option<Vec<usize>>| {
+        let cores = cores.as_ref();
+        cores.is_some_and(|cores| !cores.iter().any(|core| shards.contains(core)))
+    };
+    if others.iter().all(|(_, cores)| keeps_off(cores)) {
+        let shown = format!("{shown}; system.slice and user.slice are kept off the shards' cores");
+        return Item::ok(name, shown, why);
+    }
+    // on all cores of a machine there is nothing to keep the rest on
+    if ground.spare.is_empty() {
+        let why = "shards have every core: there is none to keep the rest on";
+        return Item::ok(name, shown, why);
+    }
+    let (cores, spare) = (shards::numbers(shards), shards::numbers(&ground.spare));
+    let todo = format!(
+        "systemctl set-property system.slice AllowedCPUs={spare}, and user.slice too, with the broker in \
+         {SLICE} as tuning/corelane.service has it; or isolcpus={cores} nohz_full={cores} on the \
+         kernel's command line, after a test"
+    );
+    Item::should(name, shown, why, todo)
 }
 
 fn numa(ground: &Ground) -> Vec<Item> {
@@ -209,6 +252,10 @@ fn numa(ground: &Ground) -> Vec<Item> {
             ))
         })
         .collect();
+    // a kernel without NUMA has no such directory
+    if nodes.is_empty() && !ground.system.exists(CPUS) {
+        return vec![Item::unknown("NUMA", "/sys/devices/system/node")];
+    }
     if nodes.len() < 2 {
         return vec![Item::ok("NUMA", "one node", "all memory is as near")];
     }
@@ -220,33 +267,31 @@ fn numa(ground: &Ground) -> Vec<Item> {
     let why = "a shard's memory lies on its own node; what comes from a device of another one \
                crosses the link between them";
     let mut far: Vec<String> = Vec::new();
-    let devices = ground
-        .nics
-        .iter()
-        .map(|nic| (nic, format!("/sys/class/net/{nic}/device/numa_node")));
-    let disks = ground
-        .disks
-        .iter()
-        .map(|disk| (disk, format!("/sys/block/{disk}/device/numa_node")));
-    for (device, path) in devices.chain(disks) {
-        // -1 where the firmware does not tell
-        let node = ground
-            .system
-            .text(&path)
-            .and_then(|node| node.parse::<i64>().ok());
-        let node = node.and_then(|node| usize::try_from(node).ok());
-        if let Some(node) = node.filter(|node| !used.contains(node)) {
-            far.push(format!("{device} on node {node}"));
+    let mut untold: Vec<&str> = Vec::new();
+    let nics = ground.nics.iter().map(|nic| (nic, "/sys/class/net"));
+    let disks = ground.disks.iter().map(|disk| (disk, "/sys/block"));
+    for (device, class) in nics.chain(disks) {
+        match ground.node_of(&format!("{class}/{device}/device")) {
+            None => untold.push(device),
+            Some(node) if used.contains(&node) => {}
+            Some(node) => far.push(format!("{device} on node {node}")),
         }
     }
-    let found = format!(
+    let mut found = format!(
         "{} nodes, shards on {}",
         nodes.len(),
         shards::numbers(&used)
     );
-    let item = match far.is_empty() {
-        true => Item::ok("NUMA", found, why),
-        false => Item::should(
+    if !untold.is_empty() {
+        found = format!("{found}; the node of {} is not told", untold.join(", "));
+    }
+    let item = match (far.is_empty(), untold.is_empty()) {
+        (true, true) => Item::ok("NUMA", found, why),
+        (true, false) => Item {
+            level: Level::Unknown,
+            ..Item::ok("NUMA", found, why)
+        },
+        (false, _) => Item::should(
             "NUMA",
             format!("{found}; {}", far.join(", ")),
             why,
@@ -262,4 +307,51 @@ fn numa(ground: &Ground) -> Vec<Item> {
          places only costs page faults",
     );
     vec![item, balancing]
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::tune::check::machines::{looked, metal, two_shards};
+    use crate::cli::tune::level::Level;
+
+    const CPUSET: &str = "cpuset.cpus.effective";
+
+    #[test]
+    fn cores_that_the_shell_is_kept_off_can_be_a_brokers() {
+        let machine = metal();
+        // after isolcpus=0-1
+        let status = "Cpus_allowed_list:\t2-7\nSeccomp:\t0\n";
+        machine.put("/proc/self/status", status);
+        let level = || looked(&machine, &two_shards(), Some(Ok(())))["cores"].level;
+        assert_eq!(level(), Level::Ok);
+        // a cpuset holds, unless it is not the broker's
+        machine.put("/proc/self/cgroup", "0::/user.slice\n");
+        machine.put(&format!("/sys/fs/cgroup/user.slice/{CPUSET}"), "2-7");
+        assert_eq!(level(), Level::Must);
+        machine.put(&format!("/sys/fs/cgroup/corelane.slice/{CPUSET}"), "0-7");
+        assert_eq!(level(), Level::Ok);
+    }
+
+    #[test]
+    fn others_that_are_kept_off_by_their_slices_are_as_good_as_isolation() {
+        let machine = metal();
+        machine.put("/sys/devices/system/cpu/isolated", "");
+        let level = || looked(&machine, &two_shards(), Some(Ok(())))["isolated cores"].level;
+        machine.put(&format!("/sys/fs/cgroup/system.slice/{CPUSET}"), "2-7");
+        machine.put(&format!("/sys/fs/cgroup/user.slice/{CPUSET}"), "0-7");
+        assert_eq!(level(), Level::Should);
+        machine.put(&format!("/sys/fs/cgroup/user.slice/{CPUSET}"), "2-7");
+        assert_eq!(level(), Level::Ok);
+    }
+
+    #[test]
+    fn the_node_of_a_disk_is_told_by_what_it_hangs_on_or_said_to_be_unknown() {
+        let machine = metal();
+        let numa = || looked(&machine, &two_shards(), Some(Ok(())))["NUMA"].clone();
+        std::fs::remove_file(machine.system().path("/sys/block/nvme0n1/device/numa_node")).unwrap();
+        assert_eq!(numa().level, Level::Unknown);
+        assert!(numa().found.contains("nvme0n1 is not told"), "{:?}", numa());
+        machine.put("/sys/block/nvme0n1/numa_node", "1");
+        assert_eq!(numa().level, Level::Should);
+    }
 }

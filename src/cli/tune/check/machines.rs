@@ -35,10 +35,10 @@ pub fn levels(items: &BTreeMap<String, Item>, level: Level) -> Vec<&str> {
     of.map(|item| item.name.as_str()).collect()
 }
 
-/// Four cores in two nodes, the shards on the first two; an NVMe disk and a card with two queues.
+/// Eight cores in two nodes, the shards on the first two; an NVMe disk and a card with two queues.
 pub fn metal() -> Fake {
     let machine = Fake::new(&[
-        ("/proc/sys/kernel/osrelease", "6.12.9-amd64\n"),
+        ("/proc/sys/kernel/osrelease", "6.18.1-amd64\n"),
         ("/proc/sys/kernel/io_uring_disabled", "0\n"),
         ("/proc/sys/kernel/numa_balancing", "0"),
         (
@@ -47,13 +47,16 @@ pub fn metal() -> Fake {
         ),
         (
             "/proc/self/limits",
-            "Max open files            1024                 1048576              files     \n",
+            "Max open files            1024                 1048576              files     \n\
+             Max locked memory         8388608              unlimited            bytes     \n",
         ),
         (
             "/proc/self/mountinfo",
             "1 0 259:2 / / rw,relatime - ext4 /dev/nvme0n1p2 rw\n\
              2 1 259:2 / /data rw,noatime shared:1 - xfs /dev/nvme0n1p2 rw,attr2\n",
         ),
+        ("/proc/self/cgroup", "0::/\n"),
+        ("/sys/fs/cgroup/cgroup.controllers", "cpu memory pids\n"),
         ("/proc/meminfo", "MemTotal:       67108864 kB\n"),
         ("/proc/swaps", "Filename\tType\n"),
         ("/proc/sys/vm/overcommit_memory", "0"),
@@ -71,10 +74,10 @@ pub fn metal() -> Fake {
             "/sys/devices/system/clocksource/clocksource0/current_clocksource",
             "tsc",
         ),
-        ("/sys/devices/system/cpu/online", "0-3"),
+        ("/sys/devices/system/cpu/online", "0-7"),
         ("/sys/devices/system/cpu/isolated", "0-1"),
-        ("/sys/devices/system/node/node0/cpulist", "0-1"),
-        ("/sys/devices/system/node/node1/cpulist", "2-3"),
+        ("/sys/devices/system/node/node0/cpulist", "0-3"),
+        ("/sys/devices/system/node/node1/cpulist", "4-7"),
         ("/sys/block/nvme0n1/queue/write_cache", "write through"),
         ("/sys/block/nvme0n1/queue/fua", "1"),
         ("/sys/block/nvme0n1/queue/rotational", "0"),

@@ -3,6 +3,7 @@
 use crate::cli::serve::shards;
 use crate::cli::tune::check::Ground;
 use crate::cli::tune::check::item::{Item, sysctl};
+use crate::cli::tune::granted;
 
 const THP: &str = "/sys/kernel/mm/transparent_hugepage";
 
@@ -20,7 +21,6 @@ pub fn items(ground: &Ground) -> Vec<Item> {
             "readers that are behind are served from the page cache: it is thrown away here as soon \
              as one node is full, though others have room",
         ),
-        memlock(),
     ]
 }
 
@@ -30,36 +30,18 @@ fn gib(bytes: u64) -> String {
 
 /// A line of `/proc/meminfo` in bytes.
 fn meminfo(ground: &Ground, field: &str) -> Option<u64> {
-    let text = ground.system.text("/proc/meminfo")?;
-    let rest = text.lines().find_map(|line| line.strip_prefix(field))?;
-    let kib: u64 = rest
-        .strip_prefix(':')?
-        .split_whitespace()
-        .next()?
-        .parse()
-        .ok()?;
-    Some(kib << 10)
+    granted::meminfo(ground.system, field)
 }
 
-/// What the machine has, or the nearest cgroup allows.
+/// What the machine has, or a cgroup allows.
 fn machine(ground: &Ground) -> Option<u64> {
-    let mut limits = ground.cgroup("memory.max");
-    limits.extend(
-        ground
-            .system
-            .text("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-    );
-    let least = limits
-        .iter()
-        .filter_map(|limit| limit.parse::<u64>().ok())
-        .min();
-    let total = meminfo(ground, "MemTotal")?;
-    Some(least.map_or(total, |least| least.min(total)))
+    granted::memory(ground.system)
 }
 
 /// What all shards may take together.
 fn buffers(ground: &Ground, machine: u64) -> u64 {
-    shards::memory(ground.config.memory, machine)
+    let shards = u16::try_from(ground.shards.len()).unwrap_or(u16::MAX);
+    shards::memory(ground.config.memory, machine, shards)
 }
 
 fn size(ground: &Ground) -> Item {
@@ -85,7 +67,7 @@ fn size(ground: &Ground) -> Item {
             name,
             found,
             why,
-            "lower corelane.memory.bytes to half of it at most",
+            "lower corelane.memory.bytes to half of it at most (each shard has 32 MiB at least)",
         ),
         false => Item::ok(name, found, why),
     }
@@ -144,6 +126,9 @@ fn huge_pages(ground: &Ground) -> Item {
     let name = "transparent huge pages";
     let setting = |what: &str| ground.system.setting(&format!("{THP}/{what}"));
     let Some(enabled) = setting("enabled") else {
+        if !ground.system.exists("/sys/kernel/mm") || ground.system.exists(THP) {
+            return Item::unknown(name, &format!("{THP}/enabled"));
+        }
         return Item::ok(name, "not in this kernel", "the broker asks for none");
     };
     let defrag = setting("defrag").unwrap_or_default();
@@ -163,13 +148,4 @@ fn huge_pages(ground: &Ground) -> Item {
         format!("echo madvise > {THP}/enabled"),
     )
     .by(format!("{THP}/enabled"), "madvise")
-}
-
-fn memlock() -> Item {
-    Item::ok(
-        "locked memory",
-        "not needed",
-        "rings count against the cgroup since 5.12, and no buffer is registered: ulimit -l does not \
-         matter",
-    )
 }

@@ -3,11 +3,11 @@
 mod cpu;
 mod item;
 mod kernel;
-pub mod limits;
+mod limits;
 #[cfg(test)]
 mod machines;
 mod memory;
-mod network;
+pub mod network;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -19,12 +19,13 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use serde_json::{Value, json};
 
-use crate::base::config::BrokerConfig;
+use crate::base::config::{BrokerConfig, Cores};
 use crate::cli::disk::Mount;
 use crate::cli::output::{Output, counted};
 use crate::cli::serve::{settings, shards};
 use crate::cli::tune::TuneCheck;
 use crate::cli::tune::check::item::Item;
+use crate::cli::tune::granted;
 use crate::cli::tune::level::Level;
 use crate::cli::tune::system::{System, numbers};
 use crate::ring::uring::probe;
@@ -40,9 +41,11 @@ pub struct Dir {
 pub struct Ground<'a> {
     pub system: &'a System,
     pub config: &'a BrokerConfig,
-    /// Cores that the process may use.
+    /// Cores that the process was started on.
     pub allowed: Option<Vec<usize>>,
-    /// Cores of the shards.
+    /// Cores that it can move to.
+    pub possible: Option<Vec<usize>>,
+    /// Cores of the shards; empty where the machine does not tell which these would be.
     pub shards: Vec<usize>,
     /// Why the cores of the configuration can't be had.
     pub cores_refused: Option<String>,
@@ -64,8 +67,9 @@ impl<'a> Ground<'a> {
         let allowed = system
             .status("Cpus_allowed_list")
             .and_then(|list| numbers(&list));
-        let picked = shards::pick(&config.cores, allowed.as_deref().unwrap_or_default());
-        let (shards, cores_refused) = match picked {
+        let online = system.numbers(&format!("{}/online", cpu::CPUS));
+        let possible = granted::cores(system);
+        let (shards, cores_refused) = match picked(config, allowed.as_deref(), online.as_deref()) {
             Ok(cores) => (cores, None),
             // the rest is looked at all the same
             Err(refused) => (
@@ -73,10 +77,8 @@ impl<'a> Ground<'a> {
                 Some(refused.to_string()),
             ),
         };
-        let online = system
-            .numbers(&format!("{}/online", cpu::CPUS))
-            .unwrap_or_default();
         let spare = online
+            .unwrap_or_default()
             .into_iter()
             .filter(|core| !shards.contains(core))
             .collect();
@@ -101,6 +103,7 @@ impl<'a> Ground<'a> {
             system,
             config,
             allowed,
+            possible,
             shards,
             cores_refused,
             spare,
@@ -116,13 +119,38 @@ impl<'a> Ground<'a> {
 
     /// A file of the process's cgroup (v2) and of all above it.
     fn cgroup(&self, what: &str) -> Vec<String> {
-        let groups = self.system.of_process("cgroup").unwrap_or_default();
-        let own = groups.lines().find_map(|line| line.strip_prefix("0::"));
-        let own = Path::new(own.unwrap_or("/"));
-        let file = |group: &Path| format!("/sys/fs/cgroup{}/{what}", group.display());
-        own.ancestors()
-            .filter_map(|group| self.system.text(&file(group)))
-            .collect()
+        granted::cgroup(self.system, what)
+    }
+
+    /// The NUMA node of a device, which a parent may tell; -1 where the firmware does not.
+    fn node_of(&self, device: &str) -> Option<usize> {
+        let device = fs::canonicalize(self.system.path(device)).ok()?;
+        let devices = self.system.path("/sys");
+        let node = device
+            .ancestors()
+            .take_while(|path| path.starts_with(&devices))
+            .find_map(|path| fs::read_to_string(path.join("numa_node")).ok())?;
+        usize::try_from(node.trim().parse::<i64>().ok()?).ok()
+    }
+
+    /// Whether a limit that is in no cgroup is none: where cgroups can't be read it is not known.
+    fn knows_groups(&self) -> bool {
+        self.system.of_process("cgroup").is_some() && self.system.exists("/sys/fs/cgroup")
+    }
+}
+
+/// The cores of a broker that is started here, or by systemd: that one's cpuset is not this process's,
+/// and so named ones only have to be online.
+fn picked(
+    config: &BrokerConfig,
+    allowed: Option<&[usize]>,
+    online: Option<&[usize]>,
+) -> anyhow::Result<Vec<usize>> {
+    match (&config.cores, allowed, online) {
+        (Cores::List(list), _, None) => Ok(list.clone()),
+        (Cores::List(_), _, Some(online)) => shards::pick(&config.cores, online, online),
+        (_, None, _) => Ok(Vec::new()),
+        (_, Some(allowed), _) => shards::pick(&config.cores, allowed, allowed),
     }
 }
 

@@ -133,33 +133,54 @@ fn queues(ground: &Ground, nic: &str) -> Item {
     }
 }
 
+/// The cores of a mask as the kernel writes it: words of 32 bits, the highest first.
+fn cores_of_mask(text: &str) -> Option<Vec<usize>> {
+    let mut cores = Vec::new();
+    for (word, digits) in text.split(',').rev().enumerate() {
+        let bits = u32::from_str_radix(digits.trim(), 16).ok()?;
+        let set = (0..32).filter(|bit| bits >> bit & 1 == 1);
+        cores.extend(set.map(|bit| word * 32 + bit as usize));
+    }
+    Some(cores)
+}
+
 fn steering(ground: &Ground, nic: &str) -> Item {
     let name = format!("{nic}: send queues (XPS)");
     let all = names(ground, nic, "tx-");
     let why = "each core sends through a queue of its own, without a lock between them";
-    if all.len() < 2 {
-        return Item::ok(
-            name,
-            format!("{} queue", all.len()),
-            "there is nothing to choose",
-        );
+    let path = |queue: &str| format!("/sys/class/net/{nic}/queues/{queue}/xps_cpus");
+    match all.len() {
+        0 => return Item::unknown(name, &format!("/sys/class/net/{nic}/queues")),
+        1 => return Item::ok(name, "1 queue", "there is nothing to choose"),
+        _ => {}
     }
-    let is_set = |queue: &String| {
-        let path = format!("/sys/class/net/{nic}/queues/{queue}/xps_cpus");
-        let mask = ground.system.text(&path).unwrap_or_default();
-        mask.bytes()
-            .any(|byte| byte.is_ascii_hexdigit() && byte != b'0')
+    let masks = all
+        .iter()
+        .map(|queue| cores_of_mask(&ground.system.text(&path(queue))?));
+    let Some(masks) = masks.collect::<Option<Vec<Vec<usize>>>>() else {
+        return Item::unknown(name, &path("tx-*"));
     };
-    let set = all.iter().filter(|queue| is_set(queue)).count();
-    let found = format!("{set} of {} bound to cores", all.len());
-    match set == all.len() {
-        true => Item::ok(name, found, why),
-        false => Item::should(
-            name,
-            found,
-            why,
-            format!("echo a mask of cores into each /sys/class/net/{nic}/queues/tx-*/xps_cpus"),
-        ),
+    let shards = &ground.shards;
+    let without: Vec<usize> = shards
+        .iter()
+        .copied()
+        .filter(|core| !masks.iter().any(|mask| mask.contains(core)))
+        .collect();
+    let of_mask = |mask: &Vec<usize>| shards.iter().filter(|core| mask.contains(core)).count();
+    let shared = masks.iter().filter(|mask| of_mask(mask) > 1).count();
+    let count = all.len();
+    let todo = format!("echo a mask of cores into each {}", path("tx-*"));
+    if !without.is_empty() {
+        let found = format!(
+            "none of {count} bound to cores {}",
+            shards::numbers(&without)
+        );
+        Item::should(name, found, why, todo)
+    } else if shared > 0 && count >= shards.len() {
+        let found = format!("{shared} of {count} are shared by shards");
+        Item::should(name, found, why, todo)
+    } else {
+        Item::ok(name, format!("{count} for {} shards", shards.len()), why)
     }
 }
 
@@ -177,6 +198,40 @@ fn irqs(ground: &Ground, nic: &str) -> Vec<String> {
         .unwrap_or_default()
 }
 
+/// Where the interrupts of a card are best.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// All on these, which have no shard and are many enough.
+    Off(Vec<usize>),
+    /// One core each in turn: the shards share the work.
+    Over(Vec<usize>),
+}
+
+/// Cores without a shard that are near the card take its queues if each of these can have one: fewer
+/// would be the bottleneck of all shards.
+fn spread(queues: usize, spare_near: Vec<usize>, shards: &[usize]) -> Spread {
+    match !spare_near.is_empty() && spare_near.len() >= queues {
+        true => Spread::Off(spare_near),
+        false => Spread::Over(shards.to_vec()),
+    }
+}
+
+/// See [`spread`].
+pub fn interrupt_cores(ground: &Ground, nic: &str) -> Spread {
+    let node = ground.node_of(&format!("/sys/class/net/{nic}/device"));
+    let near = node.and_then(|node| {
+        let path = format!("/sys/devices/system/node/node{node}/cpulist");
+        ground.system.numbers(&path)
+    });
+    let is_near = |core: &usize| near.as_ref().is_none_or(|near| near.contains(core));
+    let spare = ground.spare.iter().copied().filter(is_near).collect();
+    let queues = match names(ground, nic, "rx-").len() {
+        0 => irqs(ground, nic).len(),
+        queues => queues,
+    };
+    spread(queues, spare, &ground.shards)
+}
+
 fn interrupts(ground: &Ground, nic: &str) -> Item {
     let name = format!("{nic}: interrupts");
     let path = |irq: &String| format!("/proc/irq/{irq}/smp_affinity_list");
@@ -191,49 +246,60 @@ fn interrupts(ground: &Ground, nic: &str) -> Item {
             known.push((irq, cores));
         }
     }
-    if known.is_empty() {
-        return Item::unknown(name, "its interrupts (device/msi_irqs, /proc/irq)");
+    if known.is_empty() || ground.shards.is_empty() {
+        return Item::unknown(
+            name,
+            "its interrupts (device/msi_irqs, /proc/irq), or the shards' cores",
+        );
     }
     let mut cores: Vec<usize> = known.iter().flat_map(|(_, cores)| cores.clone()).collect();
     cores.sort_unstable();
     cores.dedup();
     let found = format!("{} on cores {}", known.len(), shards::numbers(&cores));
-    let on_shards = cores.iter().any(|core| ground.shards.contains(core));
-    if !ground.spare.is_empty() {
-        let why =
-            "an interrupt stops the shard on its core; cores without a shard can take them all";
-        if !on_shards {
-            return Item::ok(name, found, why);
-        }
-        let spare = shards::numbers(&ground.spare);
-        let todo = format!("echo {spare} > /proc/irq/N/smp_affinity_list for each of them");
-        let item = Item::should(name, found, why, todo);
-        return known
-            .iter()
-            .fold(item, |item, (irq, _)| item.by(path(irq), spare.clone()));
+    let (is_good, why, to): (bool, &str, Vec<String>) = match interrupt_cores(ground, nic) {
+        Spread::Off(spare) => (
+            !cores.iter().any(|core| ground.shards.contains(core)),
+            "an interrupt stops the shard on its core; the cores without a shard can take them all",
+            vec![shards::numbers(&spare)],
+        ),
+        Spread::Over(shards) => (
+            // a card has interrupts besides those of its queues
+            cores.len() * 2 > known.len().min(shards.len()),
+            "without a near core to spare for each queue interrupts are best spread over the shards: \
+             a core that has them all is the slowest",
+            shards.iter().map(usize::to_string).collect(),
+        ),
+    };
+    if is_good {
+        return Item::ok(name, found, why);
     }
-    let why = "with a shard on every core interrupts are best spread evenly: the core that has them \
-               all is the slowest shard";
-    match cores.len() > 1 || ground.shards.len() < 2 || known.len() < 2 {
-        true => Item::ok(name, found, why),
-        false => {
-            let todo = "spread them: one core each into /proc/irq/N/smp_affinity_list";
-            let item = Item::should(name, found, why, todo);
-            let turn = ground.shards.iter().cycle();
-            known.iter().zip(turn).fold(item, |item, ((irq, _), core)| {
-                item.by(path(irq), core.to_string())
-            })
-        }
+    let todo = match &to[..] {
+        [all] => format!("echo {all} > /proc/irq/N/smp_affinity_list for each of them"),
+        _ => "one core each in turn into /proc/irq/N/smp_affinity_list".to_owned(),
+    };
+    if runs_irqbalance(ground) {
+        let todo = format!("see irqbalance first, which would undo it; then {todo}");
+        return Item::should(name, found, why, todo);
     }
+    let item = Item::should(name, found, why, todo);
+    let turn = to.iter().cycle();
+    known
+        .iter()
+        .zip(turn)
+        .fold(item, |item, ((irq, _), to)| item.by(path(irq), to))
 }
 
-fn irqbalance(ground: &Ground) -> Item {
+fn runs_irqbalance(ground: &Ground) -> bool {
     let pids = ground.system.names("/proc");
-    let pids = pids
+    let mut pids = pids
         .iter()
         .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
     let comm = |pid: &String| ground.system.text(&format!("/proc/{pid}/comm"));
-    let runs = pids.filter_map(comm).any(|name| name == "irqbalance");
+    pids.any(|pid| comm(pid).as_deref() == Some("irqbalance"))
+}
+
+fn irqbalance(ground: &Ground) -> Item {
+    let runs = runs_irqbalance(ground);
     let why = "it moves interrupts again and again, onto shards too";
     match runs && !ground.spare.is_empty() {
         true => Item::should(
@@ -251,5 +317,26 @@ fn irqbalance(ground: &Ground) -> Item {
             "it spreads interrupts over the shards' cores",
         ),
         false => Item::ok("irqbalance", "does not run", why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spare_cores_take_interrupts_only_if_they_are_enough() {
+        let shards: Vec<usize> = (0..31).collect();
+        assert_eq!(spread(31, vec![31], &shards), Spread::Over(shards.clone()));
+        assert_eq!(spread(1, vec![31], &shards), Spread::Off(vec![31]));
+        assert_eq!(spread(0, vec![], &[4]), Spread::Over(vec![4]));
+    }
+
+    #[test]
+    fn masks_have_their_lowest_cores_last() {
+        assert_eq!(cores_of_mask("5"), Some(vec![0, 2]));
+        assert_eq!(cores_of_mask("00000001,80000000"), Some(vec![31, 32]));
+        assert_eq!(cores_of_mask("0,00000000"), Some(vec![]));
+        assert_eq!(cores_of_mask(""), None);
     }
 }

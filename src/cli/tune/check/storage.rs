@@ -30,6 +30,13 @@ pub fn items(ground: &Ground) -> Vec<Item> {
             mount,
             &dir.disks,
         ));
+        if dir.disks.is_empty() {
+            let what = format!(
+                "the disks below {} (a pool of btrfs or ZFS, or no disk)",
+                mount.source
+            );
+            items.push(Item::unknown(format!("{shown}: disks"), &what));
+        }
         if ground.system.is_real() {
             items.push(measured(&format!("{shown}: measured"), &dir.given));
         }
@@ -162,9 +169,11 @@ fn options(ground: &Ground, name: &str, mount: &Mount, disks: &[String]) -> Vec<
         );
         items.push(Item::should(name, option, why, todo));
     }
-    if let Some(option) = has(&["strictatime"]) {
+    // strictatime is never shown: it is what there is without the others
+    if has(&["ro", "noatime", "relatime"]).is_none() {
         let why = "every read of a segment changes its inode";
-        items.push(Item::should(name, option, why, remount(option, "relatime")));
+        let todo = remount("strictatime", "relatime");
+        items.push(Item::should(name, "strictatime", why, todo));
     }
     if items.is_empty() {
         let shown = format!("{} {}", mount.options, mount.super_options);
@@ -253,16 +262,38 @@ fn requests(ground: &Ground, disk: &str) -> Item {
     let name = format!("{disk}: nr_requests");
     let path = queue(disk, "nr_requests");
     let why = "commits, drains, and reads of those who are behind share these";
-    match ground.system.number(&path) {
-        None => Item::unknown(name, &path),
-        Some(n) if n >= REQUESTS_MIN => Item::ok(name, n.to_string(), why),
-        Some(n) => Item::should(
+    let Some(n) = ground.system.number(&path) else {
+        return Item::unknown(name, &path);
+    };
+    // with a switch of the scheduler the kernel sets the number anew
+    let scheduler = scheduler(ground, disk);
+    let ahead = scheduler.settings.first().map(|setting| setting.to.clone());
+    let now = ground.system.setting(&queue(disk, "scheduler"));
+    if ahead.or(now).as_deref() != Some("none") {
+        return match n >= REQUESTS_MIN {
+            true => Item::ok(name, n.to_string(), why),
+            false => {
+                let todo = format!("echo {REQUESTS} > {path}");
+                Item::should(name, n.to_string(), why, todo).by(path, REQUESTS)
+            }
+        };
+    }
+    // without a scheduler the disk's own queue is the most that is taken
+    let depth = format!("/sys/block/{disk}/device/queue_depth");
+    match ground.system.number(&depth) {
+        Some(depth) if n < depth.min(REQUESTS_MIN) && scheduler.settings.is_empty() => {
+            let to = depth.min(REQUESTS_MIN);
+            let found = format!("{n} of the {depth} that the disk takes");
+            Item::should(name, found, why, format!("echo {to} > {path}")).by(path, to.to_string())
+        }
+        Some(depth) => Item::ok(name, format!("{n}; the disk takes {depth}"), why),
+        None if n >= REQUESTS_MIN => Item::ok(name, n.to_string(), why),
+        None => Item::should(
             name,
             n.to_string(),
             why,
-            format!("echo {REQUESTS} > {path}"),
-        )
-        .by(path, REQUESTS),
+            format!("echo {REQUESTS_MIN} > {path}, if the disk takes as many"),
+        ),
     }
 }
 
@@ -277,4 +308,38 @@ fn throttled(ground: &Ground) -> Option<Item> {
          it is spent",
         "give at least what tune plan says, or lift io.max (IOWriteBandwidthMax= of systemd)",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::tune::check::machines::{looked, metal, two_shards};
+    use crate::cli::tune::level::Level;
+
+    #[test]
+    fn a_disk_without_scheduler_is_asked_for_no_more_than_its_queue() {
+        let machine = metal();
+        let item = || looked(&machine, &two_shards(), None)["nvme0n1: nr_requests"].clone();
+        let put = |what: &str, text: &str| machine.put(&format!("/sys/block/nvme0n1/{what}"), text);
+        put("device/queue_depth", "32");
+        put("queue/nr_requests", "32");
+        assert_eq!(item().level, Level::Ok);
+        put("queue/nr_requests", "4");
+        assert_eq!(item().settings[0].to, "32");
+        // the switch to none sets it
+        put("queue/scheduler", "none [bfq]");
+        assert_eq!((item().level, item().settings), (Level::Ok, Vec::new()));
+        put("queue/rotational", "1");
+        put("queue/scheduler", "none [mq-deadline]");
+        assert_eq!(item().settings[0].to, REQUESTS);
+    }
+
+    #[test]
+    fn disks_that_are_not_found_are_said_to_be_unknown() {
+        let machine = metal();
+        let mounts = "1 0 0:44 / / rw,noatime - btrfs /dev/none rw\n";
+        machine.put("/proc/self/mountinfo", mounts);
+        let items = looked(&machine, &two_shards(), None);
+        assert_eq!(items["/data/log: disks"].level, Level::Unknown);
+    }
 }
