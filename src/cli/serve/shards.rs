@@ -26,12 +26,12 @@ use crate::ring::{Executor, ExecutorOptions};
 /// Messages that may lie in the mailbox of one pair of shards.
 const MAILBOX_SLOTS: usize = 1024;
 /// Least and most memory of the machine's buffers where the configuration says nothing.
-const MEMORY_MIN: u64 = 128 << 20;
-const MEMORY_MAX: u64 = 64 << 30;
+pub const MEMORY_MIN: u64 = 128 << 20;
+pub const MEMORY_MAX: u64 = 64 << 30;
 /// Least memory of one shard, whatever the configuration: a large request must fit several times.
-const SHARD_MEMORY_MIN: u64 = 32 << 20;
+pub const SHARD_MEMORY_MIN: u64 = 32 << 20;
 /// The part of the memory that they take: the page cache does the rest.
-const MEMORY_SHARE: u64 = 4;
+pub const MEMORY_SHARE: u64 = 4;
 
 type Bells = Vec<Arc<dyn Doorbell>>;
 /// Called once, on shard 0.

@@ -37,7 +37,7 @@ const MAX_ENTRY_BYTES: u64 = 2 << 20;
 /// The smallest ring: an eighth of it is an entry, which must take a batch below the bypass.
 pub(crate) const MIN_RING_BYTES: u64 = 1 << 20;
 /// The largest ring that grows by itself.
-const MAX_AUTO_BYTES: u64 = 1 << 30;
+pub const MAX_AUTO_BYTES: u64 = 1 << 30;
 
 /// What the journal must know of the configuration.
 #[derive(Clone, Debug)]

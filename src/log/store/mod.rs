@@ -20,6 +20,7 @@ mod waits;
 pub use config::{FlushPolicy, JournalSize, LogConfig};
 pub use counts::{Counts, CountsNow};
 pub use directory::{Directory, FreeJournal};
+pub use journal::MAX_AUTO_BYTES;
 pub use shard::{LogStore, NewPartition, StoreError};
 pub use ticket::{Appended, Ticket};
 

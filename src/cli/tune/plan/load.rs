@@ -1,7 +1,11 @@
 //! What is asked of a deployment, and what that takes: formulas, each shown with its numbers.
 
+use crate::base::config::TopicConfig;
+use crate::cli::serve::shards::{MEMORY_MAX, MEMORY_MIN, MEMORY_SHARE, SHARD_MEMORY_MIN};
 use crate::cli::tune::plan::TunePlan;
+use crate::cli::tune::plan::shown::shown;
 use crate::log::LogConfig;
+use crate::log::store::MAX_AUTO_BYTES;
 
 /// Records as they are produced.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,14 +70,11 @@ const FULL_MAX: f64 = 0.8;
 const WITH_INDEXES: f64 = 1.0 + 20.0 / 4096.0;
 /// What a journal should hold: one half fills while a checkpoint brings the other to its segments.
 const JOURNAL_S: f64 = 4.0;
-/// What corelane.journal.size=auto begins with and ends at.
-const JOURNAL_MIN: f64 = (16 << 20) as f64;
-const JOURNAL_MAX: f64 = (1 << 30) as f64;
-/// The least of corelane.memory.bytes=auto, and its part of the machine.
-const BUFFERS_MIN: f64 = (128 << 20) as f64;
-const BUFFERS_SHARE: f64 = 4.0;
 /// The part of the buffers that keeps records for readers.
 const KEPT_SHARE: f64 = 2.0;
+
+const DAY_S: f64 = 86_400.0;
+const MIB: f64 = (1 << 20) as f64;
 
 /// One figure.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +108,7 @@ pub fn plan(asked: &TunePlan, machines: u32) -> Plan {
         Rate::RecordsPerS(records) => records * asked.size as f64,
     };
     let stored = raw / asked.compression / 1e6;
+    let rate = |mb_per_s: f64| shown(mb_per_s, "MB/s");
     let mut lines = Vec::new();
     let mut add = |name, value, unit, formula| {
         lines.push(Line {
@@ -117,7 +119,7 @@ pub fn plan(asked: &TunePlan, machines: u32) -> Plan {
         })
     };
     let from = match asked.rate {
-        Rate::BytesPerS(bytes) => format!("{:.1} MB/s", bytes / 1e6),
+        Rate::BytesPerS(bytes) => rate(bytes / 1e6),
         Rate::RecordsPerS(records) => format!("{records} records/s x {} B", asked.size),
     };
     let ratio = asked.compression;
@@ -132,7 +134,7 @@ pub fn plan(asked: &TunePlan, machines: u32) -> Plan {
         "produced at the peak",
         top,
         "MB/s",
-        format!("{stored:.1} MB/s x {peak}"),
+        format!("{} x {peak}", rate(stored)),
     );
 
     let written = top * copies / machines;
@@ -141,7 +143,7 @@ pub fn plan(asked: &TunePlan, machines: u32) -> Plan {
         "network in",
         written,
         "MB/s",
-        format!("{top:.1} MB/s {share}"),
+        format!("{} {share}", rate(top)),
     );
     let sent = top * (readers + copies - 1.0) / machines;
     let others = copies - 1.0;
@@ -150,12 +152,20 @@ pub fn plan(asked: &TunePlan, machines: u32) -> Plan {
         sent,
         "MB/s",
         format!(
-            "{top:.1} MB/s x ({readers} readers + {others} other copies) / {machines} (machines)"
+            "{} x ({readers} readers + {others} other copies) / {machines} (machines)",
+            rate(top)
         ),
     );
 
     let bypass = LogConfig::default().bypass_bytes as u64;
-    let (times, why) = match asked.batch >= bypass {
+    // a batch holds one record at least, whatever was asked for
+    let record = (asked.size as f64 / ratio).ceil() as u64;
+    let batch = match asked.rate {
+        Rate::RecordsPerS(_) => asked.batch.max(record),
+        Rate::BytesPerS(_) => asked.batch,
+    };
+    let passes = batch >= bypass;
+    let (times, why) = match passes {
         true => (
             1.0,
             "segment alone: batches of 256 KiB and more pass the journal by",
@@ -167,10 +177,10 @@ pub fn plan(asked: &TunePlan, machines: u32) -> Plan {
         "disk writes",
         device,
         "MB/s",
-        format!("{written:.1} MB/s x {times} ({why})"),
+        format!("{} x {times} ({why})", rate(written)),
     );
 
-    let produce = produce_cost(asked.batch);
+    let produce = produce_cost(batch);
     let busy = (written * produce + sent * FETCH_COST) / 1e3;
     let cores = (busy / BUSY_MAX).ceil().max(1.0);
     add(
@@ -178,40 +188,62 @@ pub fn plan(asked: &TunePlan, machines: u32) -> Plan {
         cores,
         "",
         format!(
-            "({written:.1} MB/s x {produce:.2} CPU-s/GB + {sent:.1} x {FETCH_COST}) / 1000 / {BUSY_MAX} busy"
+            "({} x {produce:.2} CPU-s/GB + {} x {FETCH_COST}) / 1000 / {BUSY_MAX} busy, batches of {batch} B",
+            rate(written),
+            rate(sent)
         ),
     );
 
-    let journal = (written * 1e6 * JOURNAL_S / cores).clamp(JOURNAL_MIN, JOURNAL_MAX);
+    let least = LogConfig::default().journal_first_bytes as f64;
+    let journaled = match passes {
+        true => 0.0,
+        false => written,
+    };
+    let journal = (journaled * 1e6 * JOURNAL_S / cores).clamp(least, MAX_AUTO_BYTES as f64);
     let journal = (journal as u64).next_power_of_two() as f64;
     add(
         "journal of a shard",
-        journal / f64::from(1 << 20),
+        journal / MIB,
         "MiB",
         format!(
-            "{written:.1} MB/s x {JOURNAL_S} s / {cores} shards, a power of two from 16 MiB to 1 GiB"
+            "{} x {JOURNAL_S} s / {cores} shards, a power of two from 16 MiB to 1 GiB",
+            rate(journaled)
         ),
     );
 
     let kept_for = asked.lag;
-    let buffers = (top / machines * 1e6 * kept_for * KEPT_SHARE).max(BUFFERS_MIN);
+    let wanted = top / machines * 1e6 * kept_for * KEPT_SHARE;
+    let floor = (MEMORY_MIN as f64).max(cores * SHARD_MEMORY_MIN as f64);
+    let buffers = wanted.max(floor);
+    let own = match buffers > MEMORY_MAX as f64 {
+        true => "; more than auto takes: set corelane.memory.bytes",
+        false => "",
+    };
     add(
         "buffers",
-        buffers / f64::from(1 << 20),
+        buffers / MIB,
         "MiB",
         format!(
-            "{top:.1} MB/s / {machines} (machines) x {kept_for} s behind x {KEPT_SHARE} (half is for readers), \
-             128 MiB at least"
+            "{} / {machines} (machines) x {kept_for} s behind x {KEPT_SHARE} (half is for readers), \
+             {} at least{own}",
+            rate(top),
+            shown(floor / MIB, "MiB"),
         ),
     );
     add(
         "memory",
-        buffers * BUFFERS_SHARE / f64::from(1 << 30),
+        buffers * MEMORY_SHARE as f64 / f64::from(1 << 30),
         "GiB",
-        format!("buffers x {BUFFERS_SHARE}: the page cache has the rest, for older records"),
+        format!("buffers x {MEMORY_SHARE}: the page cache has the rest, for older records"),
     );
 
-    let kept = stored * 86_400.0 * asked.retention * copies / machines * WITH_INDEXES;
+    // the segment that is written goes only as a whole, once its last record is old enough
+    let topic = TopicConfig::default();
+    let partitions = f64::from(asked.partitions);
+    let full = partitions * topic.segment_bytes as f64 / 1e6;
+    let rolled = stored * topic.segment_ms as f64 / 1e3;
+    let open = full.min(rolled);
+    let kept = (stored * DAY_S * asked.retention + open) * copies / machines * WITH_INDEXES;
     let journals = journal * cores / 1e6;
     let disk = (kept + journals) / FULL_MAX;
     add(
@@ -219,8 +251,11 @@ pub fn plan(asked: &TunePlan, machines: u32) -> Plan {
         disk / 1e6,
         "TB",
         format!(
-            "({stored:.1} MB/s x 86400 s x {} days {share} x {WITH_INDEXES:.3} indexes + journals) / {FULL_MAX} full",
-            asked.retention
+            "(({} x {DAY_S} s x {} days + {} in segments of {partitions} partitions that are not full) \
+             {share} x {WITH_INDEXES:.3} indexes + journals) / {FULL_MAX} full",
+            rate(stored),
+            asked.retention,
+            shown(open / 1e6, "TB"),
         ),
     );
     Plan {
@@ -284,15 +319,15 @@ mod tests {
         // two readers and two copies of 50 MB/s from three machines
         assert!(near(value("network out"), 66.667));
         assert_eq!(value("disk writes"), 100.0);
-        // (50 x 1.53 + 66.7 x 0.58) / 600 = 0.19
+        // (50 x 4.10 + 66.7 x 0.58) / 600 = 0.41
         assert_eq!(value("cores"), 1.0);
         // 50 MB/s x 4 s
         assert_eq!(value("journal of a shard"), 256.0);
         // 50 MB/s / 3 x 10 s x 2 in MiB, and four times as much
         assert!(near(value("buffers"), 317.89));
         assert!(near(value("memory"), 1.2418));
-        // 25 MB/s x 864000 s x 1.00488 and 268 MB, in 80 %
-        assert!(near(value("disk"), 27.132));
+        // (25 MB/s x 864000 s + 100 GiB) x 1.00488 and 268 MB, in 80 %
+        assert!(near(value("disk"), 27.267));
     }
 
     #[test]
@@ -311,6 +346,65 @@ mod tests {
         assert_eq!(produce_cost(100 << 10), 1.53);
         assert_eq!(produce_cost(16 << 10), 4.10);
         assert!(near(produce_cost(100), 107.0));
+    }
+
+    #[test]
+    fn a_batch_holds_a_whole_record() {
+        let device = |more: &[&str]| {
+            let rate = [
+                "--rate", "1000/s", "--copies", "1", "--peak", "1", "--size", "1000000",
+            ];
+            plan(&asked(&[&rate[..], more].concat()), 1).device_mb_per_s
+        };
+        // a record of 1 MB passes the journal by, and one of 100 kB does not
+        assert_eq!(device(&[]), 1000.0);
+        assert_eq!(device(&["--compression", "10"]), 200.0);
+    }
+
+    #[test]
+    fn what_passes_the_journal_by_needs_none() {
+        let journal = |batch: &str| {
+            let asked = asked(&["--rate", "100MB/s", "--copies", "1", "--batch", batch]);
+            value(&plan(&asked, 1), "journal of a shard")
+        };
+        assert_eq!(journal("1048576"), 16.0);
+        assert!(journal("16384") > 16.0);
+    }
+
+    #[test]
+    fn buffers_have_the_brokers_own_bounds() {
+        let buffers = |rate: &str, lag: &str| {
+            let asked = asked(&["--rate", rate, "--copies", "1", "--lag", lag]);
+            plan(&asked, 1)
+        };
+        assert_eq!(value(&buffers("1MB/s", "1"), "buffers"), 128.0);
+        let large = buffers("2GB/s", "60");
+        let line = large
+            .lines
+            .iter()
+            .find(|line| line.name == "buffers")
+            .unwrap();
+        assert!(
+            line.formula.contains("set corelane.memory.bytes"),
+            "{}",
+            line.formula
+        );
+        // 4 GB/s x 4.1 and 4 x 0.58, of which 0.6 is to be busy: 32 shards
+        assert_eq!(value(&buffers("2GB/s", "0.1"), "cores"), 32.0);
+        assert_eq!(value(&buffers("2GB/s", "0.1"), "buffers"), 1024.0);
+    }
+
+    #[test]
+    fn segments_that_are_not_full_take_room_too() {
+        let disk = |partitions: &str| {
+            let fixed = ["--rate", "1MB/s", "--copies", "1", "--retention", "1"];
+            let asked = asked(&[&fixed[..], &["--partitions", partitions]].concat());
+            value(&plan(&asked, 1), "disk")
+        };
+        let more = (disk("101") - disk("1")) * FULL_MAX / WITH_INDEXES;
+        assert!(near(more, 100.0 * 1024.0 * MIB / 1e12), "{more}");
+        // they are closed after a week
+        assert_eq!(disk("1000"), disk("10000"));
     }
 
     #[test]

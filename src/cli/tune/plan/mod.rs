@@ -1,6 +1,7 @@
 //! `corelane tune plan`: what a deployment takes.
 
 mod load;
+mod shown;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use crate::cli::run::Usage;
 use crate::cli::tune::disk;
 use crate::cli::tune::level::Level;
 use crate::cli::tune::plan::load::{COST_SOURCE, Plan, Rate, plan};
+use crate::cli::tune::plan::shown::shown;
 
 /// A disk that is busier has long tails.
 const DISK_BUSY_MAX: f64 = 0.7;
@@ -44,15 +46,18 @@ pub struct TunePlan {
     /// How often each record is read
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub readers: u32,
-    /// Bytes of a batch as it is sent
-    #[arg(long, value_name = "BYTES", default_value_t = 65_536, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    /// Partitions in all, for the segments that are not full
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub partitions: u32,
+    /// Bytes of a batch as it is sent; a larger record is a batch of its own [producers begin at 16 KiB]
+    #[arg(long, value_name = "BYTES", default_value_t = 16_384, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     pub batch: u64,
     /// How far behind readers may be who are still served from memory
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = load::seconds)]
     pub lag: f64,
-    /// A directory that `tune disk` measured: the plan is held against it
-    #[arg(long)]
-    pub dir: Option<PathBuf>,
+    /// A directory that `tune disk` measured: the plan is held against it; of several each takes its part
+    #[arg(long, value_delimiter = ',')]
+    pub dir: Vec<PathBuf>,
 }
 
 /// What the measured disk says to the plan.
@@ -72,27 +77,23 @@ pub fn run(options: &TunePlan, output: &Output) -> anyhow::Result<()> {
         return Err(Usage(what).into());
     }
     let plan = plan(options, machines);
-    let on_disk = options
-        .dir
-        .as_deref()
-        .map(|dir| on_disk(dir, &plan))
-        .transpose()?;
+    let part = plan.device_mb_per_s / options.dir.len().max(1) as f64;
+    let on_disks = options.dir.iter().map(|dir| on_disk(dir, part));
+    let on_disks = on_disks.collect::<anyhow::Result<Vec<OnDisk>>>()?;
     let notes = notes(options);
     match output.json {
-        true => output.object(&object(machines, &plan, on_disk.as_ref(), &notes))?,
-        false => tell(output, machines, &plan, on_disk.as_ref(), &notes)?,
+        true => output.object(&object(machines, &plan, &on_disks, &notes))?,
+        false => tell(output, machines, &plan, &on_disks, &notes)?,
     }
-    match on_disk {
-        Some(OnDisk {
-            level: Level::Must, ..
-        }) => bail!(
-            "the measured disk does not carry the plan: more machines or directories, or a faster one"
+    match on_disks.iter().any(|disk| disk.level == Level::Must) {
+        true => bail!(
+            "a measured disk does not carry the plan: more machines or directories, or a faster one"
         ),
-        _ => Ok(()),
+        false => Ok(()),
     }
 }
 
-fn on_disk(dir: &Path, plan: &Plan) -> anyhow::Result<OnDisk> {
+fn on_disk(dir: &Path, needed: f64) -> anyhow::Result<OnDisk> {
     let measured = disk::kept_figures(dir);
     let rate = measured
         .as_ref()
@@ -102,10 +103,10 @@ fn on_disk(dir: &Path, plan: &Plan) -> anyhow::Result<OnDisk> {
         let what = format!("nothing was measured in {dir}: run `corelane tune disk {dir}` first");
         return Err(Usage(what).into());
     };
-    Ok(weigh(plan.device_mb_per_s, rate, measured))
+    Ok(weigh(dir, needed, rate, measured))
 }
 
-fn weigh(needed: f64, rate: f64, measured: Value) -> OnDisk {
+fn weigh(dir: &Path, needed: f64, rate: f64, measured: Value) -> OnDisk {
     let part = needed / rate;
     let level = match part {
         _ if part > 1.0 => Level::Must,
@@ -113,7 +114,10 @@ fn weigh(needed: f64, rate: f64, measured: Value) -> OnDisk {
         _ => Level::Ok,
     };
     let text = format!(
-        "{needed:.0} of the {rate:.0} MB/s that it takes for long: {:.0} % (at most {:.0} % for short tails)",
+        "{}: {} of the {} that it takes for long: {:.0} % (at most {:.0} % for short tails)",
+        dir.display(),
+        shown(needed, "MB/s"),
+        shown(rate, "MB/s"),
         part * 100.0,
         DISK_BUSY_MAX * 100.0
     );
@@ -141,7 +145,7 @@ fn notes(options: &TunePlan) -> Vec<String> {
                 .into(),
         );
     }
-    if options.dir.is_none() {
+    if options.dir.is_empty() {
         notes.push(
             "--dir DIR holds the plan against a disk that `corelane tune disk DIR` measured".into(),
         );
@@ -149,21 +153,11 @@ fn notes(options: &TunePlan) -> Vec<String> {
     notes
 }
 
-fn shown(value: f64, unit: &str) -> String {
-    let number = match value {
-        v if v == v.trunc() => format!("{v:.0}"),
-        v if v >= 100.0 => format!("{v:.0}"),
-        v => format!("{v:.2}"),
-    };
-    let text = format!("{number} {unit}");
-    text.trim_end().to_owned()
-}
-
 fn tell(
     output: &Output,
     machines: u32,
     plan: &Plan,
-    on_disk: Option<&OnDisk>,
+    on_disks: &[OnDisk],
     notes: &[String],
 ) -> std::io::Result<()> {
     let rows: Vec<Vec<String>> = plan
@@ -182,7 +176,7 @@ fn tell(
         n => format!("on each of {n} machines"),
     };
     output.table(&[each.as_str(), "", "from"], &rows)?;
-    if let Some(on_disk) = on_disk {
+    for on_disk in on_disks {
         let word = on_disk.level.name();
         let word = match on_disk.level {
             Level::Ok => word.to_owned(),
@@ -203,7 +197,7 @@ fn tell(
     Ok(())
 }
 
-fn object(machines: u32, plan: &Plan, on_disk: Option<&OnDisk>, notes: &[String]) -> Value {
+fn object(machines: u32, plan: &Plan, on_disks: &[OnDisk], notes: &[String]) -> Value {
     let lines = plan.lines.iter();
     let lines: Vec<Value> = lines
         .map(|line| {
@@ -215,8 +209,11 @@ fn object(machines: u32, plan: &Plan, on_disk: Option<&OnDisk>, notes: &[String]
             })
         })
         .collect();
-    let disk = on_disk.map(|disk| json!({ "level": disk.level.name(), "text": disk.text }));
-    json!({ "machines": machines, "lines": lines, "measured_disk": disk, "notes": notes })
+    let disks = on_disks.iter();
+    let disks: Vec<Value> = disks
+        .map(|disk| json!({ "level": disk.level.name(), "text": disk.text }))
+        .collect();
+    json!({ "machines": machines, "lines": lines, "measured_disks": disks, "notes": notes })
 }
 
 #[cfg(test)]
@@ -225,16 +222,9 @@ mod tests {
 
     #[test]
     fn a_disk_carries_the_plan_or_does_not() {
-        let level = |needed| weigh(needed, 100.0, Value::Null).level;
+        let level = |needed| weigh(Path::new("/d"), needed, 100.0, Value::Null).level;
         assert_eq!(level(70.0), Level::Ok);
         assert_eq!(level(71.0), Level::Should);
         assert_eq!(level(101.0), Level::Must);
-    }
-
-    #[test]
-    fn numbers_are_short() {
-        assert_eq!(shown(3.0, ""), "3");
-        assert_eq!(shown(1234.5, "MB/s"), "1234 MB/s");
-        assert_eq!(shown(1.239, "GiB"), "1.24 GiB");
     }
 }
