@@ -131,6 +131,17 @@ fn a_deployment_is_planned_or_refused() {
         assert!(line["value"].as_f64().unwrap() > 0.0, "{line}");
         assert!(!line["formula"].as_str().unwrap().is_empty(), "{line}");
     }
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("server.properties");
+    let unmeasured = home.path().join("never-measured");
+    fs::write(&file, format!("log.dirs={}\n", unmeasured.display())).unwrap();
+    let output = plan(&["--rate", "5", "--config", file.to_str().unwrap()]);
+    assert_eq!(code(&output), 2, "{}", said(&output));
+    assert!(
+        said(&output).contains("never-measured"),
+        "{}",
+        said(&output)
+    );
     for nonsense in [
         &["--rate", "-5"][..],
         &["--rate", "fast"],

@@ -90,7 +90,7 @@ pub const CAP_SYS_ADMIN: u32 = 21;
 pub fn has_capability(system: &System, bit: u32) -> bool {
     let mask = system.status("CapEff");
     let mask = mask.and_then(|mask| u64::from_str_radix(&mask, 16).ok());
-    mask.is_some_and(|mask| mask >> bit & 1 == 1)
+    mask.is_some_and(|mask| (mask >> bit) & 1 == 1)
 }
 
 #[cfg(test)]

@@ -131,7 +131,9 @@ impl System {
         // one that is there keeps its owner and its mode
         let earlier = fs::metadata(&path).ok();
         let mode = match (&earlier, text.starts_with("#!")) {
-            (Some(earlier), is_script) => earlier.mode() & 0o7777 | u32::from(is_script) * 0o111,
+            (Some(earlier), is_script) => {
+                (earlier.mode() & 0o7777) | (u32::from(is_script) * 0o111)
+            }
             (None, true) => 0o755,
             (None, false) => 0o644,
         };

@@ -138,7 +138,7 @@ fn cores_of_mask(text: &str) -> Option<Vec<usize>> {
     let mut cores = Vec::new();
     for (word, digits) in text.split(',').rev().enumerate() {
         let bits = u32::from_str_radix(digits.trim(), 16).ok()?;
-        let set = (0..32).filter(|bit| bits >> bit & 1 == 1);
+        let set = (0..32).filter(|bit| (bits >> bit) & 1 == 1);
         cores.extend(set.map(|bit| word * 32 + bit as usize));
     }
     Some(cores)

@@ -10,8 +10,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::base::config::{Status, properties};
+use crate::cli::args::Settings;
 use crate::cli::output::Output;
 use crate::cli::run::Usage;
+use crate::cli::serve::settings;
 use crate::cli::tune::disk;
 use crate::cli::tune::level::Level;
 use crate::cli::tune::plan::load::{COST_SOURCE, Plan, Rate, plan};
@@ -58,6 +60,9 @@ pub struct TunePlan {
     /// A directory that `tune disk` measured: the plan is held against it; of several each takes its part
     #[arg(long, value_delimiter = ',')]
     pub dir: Vec<PathBuf>,
+    /// A server.properties: its log.dirs, where no --dir is given
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// What the measured disk says to the plan.
@@ -77,8 +82,9 @@ pub fn run(options: &TunePlan, output: &Output) -> anyhow::Result<()> {
         return Err(Usage(what).into());
     }
     let plan = plan(options, machines);
-    let part = plan.device_mb_per_s / options.dir.len().max(1) as f64;
-    let on_disks = options.dir.iter().map(|dir| on_disk(dir, part));
+    let dirs = dirs(options)?;
+    let part = plan.device_mb_per_s / dirs.len().max(1) as f64;
+    let on_disks = dirs.iter().map(|dir| on_disk(dir, part));
     let on_disks = on_disks.collect::<anyhow::Result<Vec<OnDisk>>>()?;
     let notes = notes(options);
     match output.json {
@@ -90,6 +96,20 @@ pub fn run(options: &TunePlan, output: &Output) -> anyhow::Result<()> {
             "a measured disk does not carry the plan: more machines or directories, or a faster one"
         ),
         false => Ok(()),
+    }
+}
+
+/// The directories that share what is written.
+fn dirs(options: &TunePlan) -> anyhow::Result<Vec<PathBuf>> {
+    match &options.config {
+        Some(file) if options.dir.is_empty() => {
+            let settings = Settings {
+                config: Some(file.clone()),
+                ..Settings::default()
+            };
+            Ok(settings::load(&settings)?.config.log.dirs)
+        }
+        _ => Ok(options.dir.clone()),
     }
 }
 
@@ -145,7 +165,7 @@ fn notes(options: &TunePlan) -> Vec<String> {
                 .into(),
         );
     }
-    if options.dir.is_empty() {
+    if options.dir.is_empty() && options.config.is_none() {
         notes.push(
             "--dir DIR holds the plan against a disk that `corelane tune disk DIR` measured".into(),
         );
