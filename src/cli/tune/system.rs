@@ -30,7 +30,12 @@ impl System {
 
     /// Whether what is read of a process is this one's own.
     pub fn is_own(&self) -> bool {
-        self.is_real() && self.process == "self"
+        self.is_real() && self.is_self()
+    }
+
+    /// Whether no other process was named: what is looked for is where a broker would run.
+    pub fn is_self(&self) -> bool {
+        self.process == "self"
     }
 
     /// Where a path of the machine lies.

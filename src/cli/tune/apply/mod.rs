@@ -85,7 +85,7 @@ fn write(ground: &Ground, shown: &Changes) -> anyhow::Result<Vec<String>> {
         let file = system.path(state::FILE);
         format!("{} can't be written: are you root?", file.display())
     };
-    let _lock = state::lock(system, true).with_context(file)?;
+    let _lock = state::lock(system, true)?;
     let mut state = State::read(system)?;
     // time went by while somebody read it
     let now = Ground::new(system, ground.config);

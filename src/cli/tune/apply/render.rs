@@ -150,16 +150,16 @@ fn irq(ground: &Ground, values: &[Value]) -> Option<String> {
         return None;
     }
     let line = |nic: &String| {
-        let cores = match interrupt_cores(ground, nic) {
+        let cores: String = match interrupt_cores(ground, nic) {
             Spread::Off(cores) => numbers(&cores),
             Spread::Over(cores) => {
                 let each: Vec<String> = cores.iter().map(usize::to_string).collect();
                 each.join(" ")
             }
         };
-        format!("spread {nic} {cores}")
+        (!cores.is_empty()).then(|| format!("spread {nic} {cores}"))
     };
-    with_lines(IRQ, "@nic@", ground.nics.iter().map(line))
+    with_lines(IRQ, "@nic@", ground.nics.iter().filter_map(line))
 }
 
 fn limits<'a>(ground: &Ground, scripts: impl Iterator<Item = &'a str>) -> String {

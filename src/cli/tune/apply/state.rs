@@ -55,7 +55,8 @@ pub fn lock(system: &System, make: bool) -> anyhow::Result<Option<File>> {
     let file = system.path(FILE);
     let dir = file.parent().unwrap_or(&file);
     if make {
-        fs::create_dir_all(dir)?;
+        let named = || format!("{} can't be made: are you root?", dir.display());
+        fs::create_dir_all(dir).with_context(named)?;
     }
     let dir = match File::open(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

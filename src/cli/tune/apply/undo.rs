@@ -48,8 +48,12 @@ pub fn undo(system: &System, state: &mut State) -> Undone {
             // with its scheduler or not at all
             true => {
                 let scheduler = path.replace("/nr_requests", "/scheduler: ");
-                let restored = &undone.restored;
-                if !restored.iter().any(|line| line.starts_with(&scheduler)) {
+                let is_among = |lines: &[String]| lines.iter().any(|l| l.starts_with(&scheduler));
+                if is_among(&undone.failed) {
+                    state.values.insert(0, value);
+                    continue;
+                }
+                if !is_among(&undone.restored) {
                     continue;
                 }
                 true
@@ -109,11 +113,17 @@ pub fn run(system: &System, output: &Output, dry_run: bool) -> anyhow::Result<()
             system.path(FILE).display()
         )
     })?;
+    let of_unit = |line: &String| line.starts_with(LIMITS_FILE);
+    let notes: Vec<&str> = match undone.restored.iter().any(of_unit) {
+        true => vec![RELOAD],
+        false => Vec::new(),
+    };
     if output.json {
         output.object(&json!({
             "restored": undone.restored,
             "left": undone.left,
             "failed": undone.failed,
+            "notes": notes,
         }))?;
     } else {
         for (word, lines) in [
@@ -125,10 +135,7 @@ pub fn run(system: &System, output: &Output, dry_run: bool) -> anyhow::Result<()
                 output.line(&format!("{word:<8}  {line}"))?;
             }
         }
-        let of_unit = |line: &String| line.starts_with(LIMITS_FILE);
-        if undone.restored.iter().any(of_unit) {
-            output.note(RELOAD);
-        }
+        notes.iter().for_each(|note| output.note(note));
         if undone == Undone::default() {
             output.line("nothing to take back")?;
         }

@@ -3,6 +3,7 @@
 use crate::cli::serve::shards;
 use crate::cli::tune::check::Ground;
 use crate::cli::tune::check::item::{Item, sysctl};
+use crate::cli::tune::granted;
 use crate::cli::tune::level::Level;
 
 /// Where the kernel tells of cores.
@@ -52,7 +53,7 @@ fn cores(ground: &Ground) -> Item {
     if all_in(may) {
         return Item::ok(name, found, why);
     }
-    match slice(ground, SLICE) {
+    match slice(ground, SLICE).filter(|_| ground.system.is_self()) {
         Some(cores) if all_in(&cores) => Item::ok(
             name,
             format!("{found}, {SLICE} {}", shards::numbers(&cores)),
@@ -73,12 +74,13 @@ fn quota(ground: &Ground) -> Item {
     let why = "a quota below the number of shards stops them for the rest of each period (100 ms), \
                with all acks that are due";
     let v1 = |what: &str| {
-        let path = format!("/sys/fs/cgroup/cpu/cpu.cfs_{what}_us");
-        ground.system.text(&path)
+        let file = format!("cpu.cfs_{what}_us");
+        granted::cgroup_v1(ground.system, "cpu", &file)
     };
     let mut limits = ground.cgroup("cpu.max");
     limits.extend(
         v1("quota")
+            .iter()
             .zip(v1("period"))
             .map(|(quota, period)| format!("{quota} {period}")),
     );

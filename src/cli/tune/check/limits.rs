@@ -4,7 +4,7 @@ use crate::cli::serve::files;
 use crate::cli::tune::check::Ground;
 use crate::cli::tune::check::item::Item;
 use crate::cli::tune::check::kernel;
-use crate::cli::tune::granted::{CAP_IPC_LOCK, has_capability};
+use crate::cli::tune::granted::{CAP_IPC_LOCK, cgroup_v1, has_capability};
 use crate::ring::uring::{COUNTS_LOCKED, UringOptions, locked_bytes};
 
 /// Threads of the process itself, and some room.
@@ -98,7 +98,8 @@ fn tasks_wanted(ground: &Ground) -> u64 {
 
 fn tasks(ground: &Ground) -> Item {
     let name = "tasks";
-    let limits = ground.cgroup("pids.max");
+    let mut limits = ground.cgroup("pids.max");
+    limits.extend(cgroup_v1(ground.system, "pids", "pids.max"));
     let limit = limits
         .iter()
         .filter_map(|limit| limit.parse::<u64>().ok())

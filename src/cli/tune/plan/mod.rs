@@ -1,5 +1,6 @@
 //! `corelane tune plan`: what a deployment takes.
 
+mod asked;
 mod load;
 mod shown;
 
@@ -16,7 +17,8 @@ use crate::cli::run::Usage;
 use crate::cli::serve::settings;
 use crate::cli::tune::disk;
 use crate::cli::tune::level::Level;
-use crate::cli::tune::plan::load::{COST_SOURCE, Plan, Rate, plan};
+use crate::cli::tune::plan::asked::Rate;
+use crate::cli::tune::plan::load::{COST_SOURCE, Plan, plan};
 use crate::cli::tune::plan::shown::shown;
 
 /// A disk that is busier has long tails.
@@ -25,13 +27,13 @@ const DISK_BUSY_MAX: f64 = 0.7;
 #[derive(Debug, Args)]
 pub struct TunePlan {
     /// What producers send on average: records (50000/s) or bytes before compression (200MB/s)
-    #[arg(long, value_parser = load::rate)]
+    #[arg(long, value_parser = asked::rate)]
     pub rate: Rate,
     /// Bytes of a record with its key, before compression; for a rate in records
     #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     pub size: u64,
     /// Days that records are kept
-    #[arg(long, value_name = "DAYS", default_value = "7", value_parser = load::days)]
+    #[arg(long, value_name = "DAYS", default_value = "7", value_parser = asked::days)]
     pub retention: f64,
     /// Machines that hold each partition
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -40,10 +42,10 @@ pub struct TunePlan {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub machines: Option<u32>,
     /// How many times smaller producers make their batches
-    #[arg(long, value_name = "RATIO", default_value = "1", value_parser = load::factor)]
+    #[arg(long, value_name = "RATIO", default_value = "1", value_parser = asked::factor)]
     pub compression: f64,
     /// How many times the average the busiest minutes are
-    #[arg(long, value_name = "FACTOR", default_value = "2", value_parser = load::factor)]
+    #[arg(long, value_name = "FACTOR", default_value = "2", value_parser = asked::factor)]
     pub peak: f64,
     /// How often each record is read
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10_000))]
@@ -55,7 +57,7 @@ pub struct TunePlan {
     #[arg(long, value_name = "BYTES", default_value_t = 16_384, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     pub batch: u64,
     /// How far behind readers may be who are still served from memory
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = load::seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = asked::seconds)]
     pub lag: f64,
     /// A directory that `tune disk` measured: the plan is held against it; of several each takes its part
     #[arg(long, value_delimiter = ',')]
