@@ -1,6 +1,8 @@
-//! Generates Kafka's messages from `src/wire/schema/*.schema`.
+//! Generates Kafka's messages from `src/wire/schema/*.schema`, and tells measurements what they
+//! measure: how this was built, and the sources of the floor programs.
 
 use std::path::Path;
+use std::process::Command;
 use std::{env, fs};
 
 #[path = "src/wire/schema/emit.rs"]
@@ -35,4 +37,42 @@ fn main() {
     };
     write("apis.rs", emit::apis(&schema));
     write("messages.rs", emit::messages(&schema));
+    tell_of_the_build();
+    tell_of_the_floor();
+}
+
+/// `CORELANE_RUSTC` is the compiler and its version, `CORELANE_TARGET` what it compiles for, and
+/// `CORELANE_BUILD` both with the level of optimization.
+fn tell_of_the_build() {
+    let var = |name: &str| env::var(name).unwrap_or_default();
+    let said = Command::new(var("RUSTC")).arg("--version").output();
+    let said = said.unwrap_or_else(|e| panic!("{} --version: {e}", var("RUSTC")));
+    let said = String::from_utf8_lossy(&said.stdout);
+    let rustc: Vec<&str> = said.split_whitespace().take(2).collect();
+    let rustc = rustc.join(" ");
+    let target = format!("{} {}", var("TARGET"), var("CARGO_CFG_TARGET_FEATURE"));
+    // flags are parted by a byte that is no character
+    let flags = var("CARGO_ENCODED_RUSTFLAGS").replace('\u{1f}', " ");
+    let target = format!("{target} {flags}").trim_end().to_owned();
+    let build = format!("{rustc} {target} opt-level {}", var("OPT_LEVEL"));
+    println!("cargo::rustc-env=CORELANE_RUSTC={rustc}");
+    println!("cargo::rustc-env=CORELANE_TARGET={target}");
+    println!("cargo::rustc-env=CORELANE_BUILD={build}");
+}
+
+/// `CORELANE_FLOOR` is a sum of the sources of `benches/floor` (FNV-1a).
+fn tell_of_the_floor() {
+    let folder = Path::new("benches/floor");
+    println!("cargo::rerun-if-changed={}", folder.display());
+    let files = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut files: Vec<_> = files.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    let mut sum = 0xcbf2_9ce4_8422_2325_u64;
+    for file in files {
+        let bytes = fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        for byte in bytes {
+            sum = (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    println!("cargo::rustc-env=CORELANE_FLOOR={sum:016x}");
 }

@@ -177,10 +177,10 @@ fn broker(setup: &BrokerSetup) -> Server {
 }
 
 /// A floor program on core 0, with the congestion control of the load.
-fn floor_server(args: &[&str]) -> Server {
+fn floor_server(b: &Bench, args: &[&str]) -> Server {
     let program = Path::new(env!("CARGO_BIN_EXE_corelane-floor"));
     let args = [args, &["--core", "0", "--congestion", "cubic"]].concat();
-    Server::floor(program, &args).unwrap_or_else(|e| panic!("{e:#}"))
+    Server::floor(program, &args, &b.dir).unwrap_or_else(|e| panic!("{e:#}"))
 }
 
 fn floor_file(dir: &Path) -> String {
@@ -206,7 +206,7 @@ fn produce(b: &Bench, name: &str, records: usize, at_most: f64) {
         },
         || {
             let dir = b.fresh("floor");
-            let server = floor_server(&["ingest", "--file", &floor_file(&dir)]);
+            let server = floor_server(b, &["ingest", "--file", &floor_file(&dir)]);
             let m = b.measure(&server, plan, &mut Plain::of_batch(&batch, connections));
             rate.set((rate.get().0, m.mb_per_s()));
             process.set((process.get().0, m.process_per_gb()));
@@ -264,7 +264,7 @@ fn fetch(b: &Bench, name: &str, records: usize) {
     let (ours, floor) = b.pairs(
         || b.measure(&server, plan, &mut traffic()).cpu_per_gb(),
         || {
-            let floor = floor_server(&["read", "--memory", "--file", &file]);
+            let floor = floor_server(b, &["read", "--memory", "--file", &file]);
             b.measure(&floor, plan, &mut plain()).cpu_per_gb()
         },
     );
@@ -285,7 +285,7 @@ fn fetch(b: &Bench, name: &str, records: usize) {
         },
         || {
             drop_page_cache();
-            let floor = floor_server(&["read", "--file", &file]);
+            let floor = floor_server(b, &["read", "--file", &file]);
             b.measure(&floor, plan, &mut plain()).cpu_per_gb()
         },
     );
@@ -329,7 +329,7 @@ fn small(b: &Bench) {
         let file = floor_file(&dir);
         let mut args = args.to_vec();
         args.extend(["--file", &file]);
-        let server = floor_server(&args);
+        let server = floor_server(b, &args);
         b.measure(&server, plan, &mut Plain::of_batch(&batch, connections))
             .cpu_us_each()
     };

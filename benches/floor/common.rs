@@ -6,9 +6,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::TcpCongestion;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getppid};
 
 /// What to serve, and where.
 pub struct Options {
@@ -18,6 +20,10 @@ pub struct Options {
     pub core: Option<usize>,
     pub flush: bool,
     pub memory: bool,
+    /// Of the file that is written around and around.
+    pub ring_bytes: usize,
+    /// The process that starts this one: it ends with it.
+    pub ends_with: Option<i32>,
     /// Congestion control of accepted connections; none: the system's.
     pub congestion: Option<String>,
 }
@@ -32,6 +38,8 @@ impl Options {
             core: None,
             flush: true,
             memory: false,
+            ring_bytes: 256 << 20,
+            ends_with: None,
             congestion: None,
         };
         let mut args = std::env::args().skip(1);
@@ -45,6 +53,12 @@ impl Options {
                 "--no-flush" => options.flush = false,
                 "--memory" => options.memory = true,
                 "--congestion" => options.congestion = Some(value()?),
+                "--ring-bytes" => {
+                    options.ring_bytes = value()?.parse().map_err(|e| format!("{e}"))?;
+                }
+                "--ends-with" => {
+                    options.ends_with = Some(value()?.parse().map_err(|e| format!("{e}"))?);
+                }
                 other => return Err(format!("{other} is not known")),
             }
         }
@@ -69,9 +83,20 @@ pub fn pin(core: usize) -> nix::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set)
 }
 
-/// Tells whoever started us.
+/// Lets the kernel kill this process when the thread that started it ends.
+pub fn end_with(parent: i32) -> io::Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    // it may have ended before
+    match getppid().as_raw() == parent {
+        true => Ok(()),
+        false => Err(io::Error::other("it is no more")),
+    }
+}
+
+/// Tells whoever started us, with what this was built from: they refuse one of another build.
 pub fn ready(addr: SocketAddr) -> io::Result<()> {
-    println!("ready {addr}");
+    let (sources, build) = (env!("CORELANE_FLOOR"), env!("CORELANE_BUILD"));
+    println!("ready {addr} {sources} {build}");
     io::stdout().flush()
 }
 

@@ -1,15 +1,14 @@
 //! Page-aligned memory, and a copy into it past the cache, with a sum.
 
-use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
 use std::hint::black_box;
 
 use crc_fast::{CrcAlgorithm, Digest};
 
 /// Sum and copy alternate within the first-level cache.
 const PIECE: usize = 8 << 10;
+/// Below this a copy goes through the cache.
+#[cfg(target_arch = "x86_64")]
 const STREAMED_BYTES: usize = 4 << 10;
-const LINE: usize = 64;
-const LANE: usize = size_of::<__m128i>();
 
 #[derive(Clone, Copy)]
 #[repr(C, align(4096))]
@@ -41,11 +40,21 @@ pub fn copy(to: &mut [u8], from: &[u8]) {
     black_box(digest.finalize());
 }
 
-/// Short ones go through the cache. Else whole cache lines are written past the cache: the device reads them next, this core does not.
 fn stream(to: &mut [u8], from: &[u8]) {
-    if from.len() < STREAMED_BYTES {
-        return to.copy_from_slice(from);
+    #[cfg(target_arch = "x86_64")]
+    if from.len() >= STREAMED_BYTES {
+        return past_the_cache(to, from);
     }
+    to.copy_from_slice(from);
+}
+
+/// Writes whole cache lines past the cache: the device reads them next, this core does not.
+#[cfg(target_arch = "x86_64")]
+fn past_the_cache(to: &mut [u8], from: &[u8]) {
+    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+
+    const LINE: usize = 64;
+    const LANE: usize = size_of::<__m128i>();
     let head = to.as_ptr().align_offset(LINE).min(from.len());
     let (to_head, to) = to.split_at_mut(head);
     let (from_head, from) = from.split_at(head);

@@ -1,6 +1,6 @@
 //! Receive, copy with CRC-32C, write, flush, answer: one thread, no runtime.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
@@ -9,7 +9,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use crate::common::{Options, check, listen, ready};
 use crate::copy::{Pages, copy};
 
-const RING_BYTES: usize = 256 << 20;
 const GROUP_BYTES: usize = 8 << 20;
 const FRAME_BYTES: usize = 2 << 20;
 
@@ -28,7 +27,7 @@ pub fn serve(options: &Options) -> io::Result<()> {
         open.custom_flags(libc::O_DIRECT);
     }
     let file = open.open(&options.file)?;
-    prepare(file.as_raw_fd())?;
+    prepare(&file, options.ring_bytes)?;
     let listener = listen(options)?;
     listener.set_nonblocking(true)?;
     // SAFETY: plain system call.
@@ -74,7 +73,7 @@ pub fn serve(options: &Options) -> io::Result<()> {
         }
         let whole = filled.next_multiple_of(4096);
         group[filled..whole].fill(0);
-        if position + whole > RING_BYTES {
+        if position + whole > options.ring_bytes {
             position = 0;
         }
         write(file.as_raw_fd(), &group[..whole], position)?;
@@ -196,11 +195,16 @@ fn write(fd: RawFd, bytes: &[u8], offset: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the whole ring once, so that later writes change no metadata.
-fn prepare(fd: RawFd) -> io::Result<()> {
+/// Writes the whole ring once, so that later writes change no metadata. One that was written before
+/// stays as it is.
+fn prepare(file: &File, ring_bytes: usize) -> io::Result<()> {
+    if file.metadata()?.len() >= ring_bytes as u64 {
+        return Ok(());
+    }
+    let fd = file.as_raw_fd();
     let mut zeros = Pages::new(4 << 20);
     let zeros = zeros.bytes();
-    for at in (0..RING_BYTES).step_by(zeros.len()) {
+    for at in (0..ring_bytes).step_by(zeros.len()) {
         write(fd, zeros, at)?;
     }
     // SAFETY: plain system call.

@@ -1,10 +1,10 @@
 //! The floor: small servers that do only the unavoidable work, to hold the broker's cost against.
 //!
 //! `corelane-floor ingest|read|echo [--listen 127.0.0.1:PORT] [--file PATH] [--core N] [--no-flush]
-//! [--memory] [--congestion NAME]`
+//! [--memory] [--ring-bytes N] [--congestion NAME] [--ends-with PID]`
 //!
-//! Frames are a big-endian `i32` length and that many bytes, both ways. Each server prints `ready` and its
-//! address once it listens, and runs until it is killed. But for `echo` they use nothing of the broker: what
+//! Frames are a big-endian `i32` length and that many bytes, both ways. Each server prints `ready`, its
+//! address and its build once it listens, and runs until it is killed. But for `echo` they use nothing of the broker: what
 //! makes the broker slower must not make its yardstick slower.
 //!
 //! - `ingest`: receive, copy with CRC-32C, write past the page cache into a ring file that was written before, fdatasync,
@@ -34,6 +34,12 @@ fn main() {
             std::process::exit(2);
         }
     };
+    if let Some(parent) = options.ends_with
+        && let Err(error) = common::end_with(parent)
+    {
+        eprintln!("floor: can't be tied to process {parent}: {error}");
+        std::process::exit(1);
+    }
     if let Some(core) = options.core
         && let Err(error) = common::pin(core)
     {

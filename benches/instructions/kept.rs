@@ -48,20 +48,31 @@ pub fn write(file: &Path, counts: &Counts) -> anyhow::Result<()> {
     fs::write(file, text + "\n").context(file.display().to_string())
 }
 
-/// The compiler, the counter, the C library with its copies, and whether the machine has AVX2:
-/// valgrind shows programs one processor where it has and another where it has not.
+/// The compiler that built this and what for, the counter, the C library with its copies, and
+/// whether the machine has AVX2: valgrind shows programs one processor where it has and another
+/// where it has not.
 pub fn tools() -> anyhow::Result<Vec<String>> {
-    let has_avx2 = std::arch::is_x86_feature_detected!("avx2");
     Ok(vec![
-        said("rustc", &["--version"], "install Rust: https://rustup.rs")?,
+        env!("CORELANE_RUSTC").to_owned(),
+        env!("CORELANE_TARGET").to_owned(),
         said("valgrind", &["--version"], "apt-get install valgrind")?,
         said(
             "getconf",
             &["GNU_LIBC_VERSION"],
             "this needs the GNU C library",
         )?,
-        format!("avx2 {}", if has_avx2 { "yes" } else { "no" }),
+        format!("avx2 {}", if has_avx2() { "yes" } else { "no" }),
     ])
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    std::arch::is_x86_feature_detected!("avx2")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx2() -> bool {
+    false
 }
 
 /// The first two words that a program says: its name and its version.

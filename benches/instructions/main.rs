@@ -7,7 +7,7 @@
 //! Each path runs alone under valgrind's callgrind, which counts what the processor would execute:
 //! the same on every run and on every machine with AVX2, however busy it is. Counted are the
 //! broker's own code and the libraries that it calls; the kernel is not. A path of the whole shard
-//! is the real broker over the simulated driver: what the simulator and the client execute is left
+//! is the real broker over the simulated driver: what driver, simulator and client execute is left
 //! out. See [`mod@judge`] for when a count is a loss.
 #![allow(missing_docs)]
 
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether nothing was lost.
+/// Whether nothing changed.
 fn told(arguments: &Arguments) -> anyhow::Result<bool> {
     let all = paths();
     if let Some(name) = &arguments.child {

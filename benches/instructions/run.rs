@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,15 +10,59 @@ use std::thread;
 
 use anyhow::{Context, anyhow};
 
-/// Entering a function that is named here turns counting on or off, leaving it turns it back: on in
-/// what is counted, off in there where the simulated driver works at what it is handed. (In clients
-/// the driver turns it on. That is why the sum is [`COUNTED`]'s and not the program's.)
-const TOGGLES: [&str; 4] = [
-    COUNTED,
-    "<corelane::ring::sim::driver::SimDriver as corelane::ring::driver::Driver>::submit",
-    "<corelane::ring::sim::driver::SimDriver as corelane::ring::driver::Driver>::cancel",
-    "<corelane::ring::sim::driver::SimDriver as corelane::ring::driver::Driver>::turn",
+/// The methods of the driver. Entering a function that callgrind toggles turns counting on or off,
+/// leaving it turns it back: on in [`COUNTED`], off in there where the simulated driver works at what
+/// it is handed. (In clients the driver turns it on. That is why the sum is [`COUNTED`]'s and not the
+/// program's.)
+const DRIVER: [&str; 36] = [
+    "now",
+    "wall",
+    "random",
+    "submit",
+    "cancel",
+    "turn",
+    "doorbell",
+    "listen",
+    "socket",
+    "adopt",
+    "local_addr",
+    "peer_addr",
+    "acknowledged",
+    "tune_socket",
+    "shutdown",
+    "send_file",
+    "hold",
+    "set_congestion",
+    "residency",
+    "open",
+    "try_lock",
+    "len",
+    "set_len",
+    "read_now",
+    "read_cached",
+    "write_now",
+    "create_dir_all",
+    "read_dir",
+    "rename",
+    "remove_file",
+    "remove_dir_all",
+    "exists",
+    "sync_fs",
+    "space",
+    "boot_id",
+    "canonical",
 ];
+
+/// Methods that a shard cannot do without: where a profile does not name them, the driver was counted.
+const NEEDED: [&str; 2] = ["submit", "turn"];
+
+/// Callgrind's name of a method of the simulated driver.
+fn method(name: &str) -> String {
+    format!("<corelane::ring::sim::driver::SimDriver as corelane::ring::driver::Driver>::{name}")
+}
+
+/// What names of paths of a whole shard begin with.
+const SHARD: &str = "shard: ";
 
 /// Callgrind's name of the function whose instructions are counted, with all that it calls.
 const COUNTED: &str = "corelane_instructions::counted::counted";
@@ -57,27 +102,48 @@ pub fn all(names: &[&str]) -> anyhow::Result<BTreeMap<String, f64>> {
     })
 }
 
+/// A program of the PATH by its whole name.
+fn found(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut places = std::env::split_paths(&path).map(|place| place.join(program));
+    places.find(|file| file.is_file())
+}
+
 fn one(name: &str) -> anyhow::Result<f64> {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let run = RUNS.fetch_add(1, Ordering::Relaxed);
     let profile = format!("corelane-instructions-{}-{run}", std::process::id());
     let profile = std::env::temp_dir().join(profile);
-    let mut command = Command::new("valgrind");
+    let valgrind = found("valgrind").context("no valgrind: apt-get install valgrind")?;
+    let program = std::env::current_exe()?;
+    let (home, file) = program
+        .parent()
+        .zip(program.file_name())
+        .context("no path")?;
+    let mut command = Command::new(valgrind);
     command.args(["--tool=callgrind", "--collect-atstart=no"]);
     command.arg(format!("--callgrind-out-file={}", profile.display()));
-    command.args(TOGGLES.map(|toggle| format!("--toggle-collect={toggle}")));
-    // the environment lies on the stack: its size would move what is counted
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    command.env_clear();
-    command.env("PATH", path).env("GLIBC_TUNABLES", TUNABLES);
-    command.arg(std::env::current_exe()?);
+    command.arg(format!("--toggle-collect={COUNTED}"));
+    command.args(DRIVER.map(|name| format!("--toggle-collect={}", method(name))));
+    // environment and arguments lie on the stack: their size would move what is counted
+    command.env_clear().env("GLIBC_TUNABLES", TUNABLES);
+    command.current_dir(home).arg(Path::new(".").join(file));
     command.args(["--child", name]);
     let output = command.output().context("can't run valgrind")?;
     let said = String::from_utf8_lossy(&output.stderr);
     let written = fs::read_to_string(&profile);
     let _ = fs::remove_file(&profile);
     anyhow::ensure!(output.status.success(), "it fails under valgrind:\n{said}");
-    let instructions = inclusive(&written.context("no profile from valgrind")?, COUNTED);
+    let written = written.context("no profile from valgrind")?;
+    if name.starts_with(SHARD) {
+        for method in NEEDED.map(method) {
+            anyhow::ensure!(
+                written.contains(&method),
+                "the driver is counted: {method} is not in the profile"
+            );
+        }
+    }
+    let instructions = inclusive(&written, COUNTED);
     let operations: u64 = String::from_utf8_lossy(&output.stdout).trim().parse()?;
     anyhow::ensure!(
         instructions > 0 && operations > 0,
@@ -117,6 +183,19 @@ fn inclusive(profile: &str, function: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn every_method_of_the_driver_is_left_out() {
+        let source = include_str!("../../src/ring/driver/mod.rs");
+        let (_, methods) = source.split_once("pub trait Driver {\n").unwrap();
+        let (methods, _) = methods.split_once("\n}\n").unwrap();
+        let methods: Vec<&str> = methods
+            .lines()
+            .filter_map(|line| line.strip_prefix("    fn ")?.split_once('('))
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(methods, super::DRIVER);
+    }
+
     #[test]
     fn what_a_function_calls_is_its_own_and_what_others_call_is_not() {
         let profile = "events: Ir\n\nfl=(1) a.rs\nfn=(1) main\n5 1000\ncfn=(2) of\ncalls=2 9\n+1 700\n\n\

@@ -88,6 +88,9 @@ pub struct Serve {
     /// error, warn, info, debug, trace, or target=level pairs [default: info]
     #[arg(long, value_name = "LEVEL", env = "CORELANE_LOG")]
     pub log_level: Option<String>,
+    /// End when this process, which starts the broker, ends: for measurements
+    #[arg(long, hide = true, value_name = "PID")]
+    pub ends_with: Option<i32>,
 }
 
 /// What configures a broker.

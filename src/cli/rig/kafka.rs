@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use crate::base::time::Timestamp;
 use crate::wire::api::ApiKey;
@@ -43,6 +44,9 @@ pub fn call(socket: &mut TcpStream, request: &[u8]) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
+/// No topics take longer to make.
+const CREATION: Duration = Duration::from_secs(120);
+
 /// Makes topics of so many partitions each; the answer means that they serve.
 pub fn create_topics(addr: SocketAddr, topics: &[(&str, i32)]) -> io::Result<()> {
     let request = request(
@@ -62,7 +66,9 @@ pub fn create_topics(addr: SocketAddr, topics: &[(&str, i32)]) -> io::Result<()>
             ..Default::default()
         },
     );
-    let answer = call(&mut TcpStream::connect(addr)?, &request)?;
+    let mut socket = TcpStream::connect(addr)?;
+    socket.set_read_timeout(Some(CREATION))?;
+    let answer = call(&mut socket, &request)?;
     let mut body = frame::read_response_header(&answer, ApiKey::CreateTopics, 5)
         .map_err(io::Error::other)?
         .1;

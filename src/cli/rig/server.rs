@@ -1,13 +1,15 @@
 //! Starts what is measured: the built broker, or a floor program.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -15,6 +17,9 @@ use crate::cli::rig::{machine, ports};
 
 /// A start takes no longer.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The end of a floor program's first line: its sources and how it was built, which must be those
+/// of whoever starts it.
+const FLOOR_BUILD: &str = concat!(env!("CORELANE_FLOOR"), " ", env!("CORELANE_BUILD"));
 /// Of what a server said an error tells so much.
 const TOLD_LINES: usize = 3;
 
@@ -44,6 +49,8 @@ pub struct BrokerSetup {
     pub asked: Vec<String>,
     /// Of the load, which starts it.
     pub load_core: usize,
+    /// It is killed when the thread that starts it ends, however it does.
+    pub ends_with_parent: bool,
 }
 
 impl BrokerSetup {
@@ -56,6 +63,7 @@ impl BrokerSetup {
             overrides: Vec::new(),
             asked: Vec::new(),
             load_core: machine::LOAD_CORE,
+            ends_with_parent: false,
         }
     }
 
@@ -94,11 +102,14 @@ impl Server {
             &setup.cores,
         ]);
         command.arg("--data").arg(&setup.data);
+        if setup.ends_with_parent {
+            command.args(["--ends-with", &std::process::id().to_string()]);
+        }
         for o in setup.overrides.iter().chain(&setup.asked) {
             command.args(["--override", o]);
         }
         let began = Instant::now();
-        let (said, log) = log(addr)?;
+        let (said, log) = log(beside(&setup.data), addr)?;
         command.stdout(Stdio::null()).stderr(log);
         let child = machine::unpinned(setup.load_core, || command.spawn());
         let mut server = Server {
@@ -111,13 +122,15 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts the program of `benches/floor` with these arguments and waits until it listens.
-    pub fn floor(program: &Path, args: &[&str]) -> anyhow::Result<Server> {
+    /// Starts the program of `benches/floor` with these arguments and waits until it listens. Its
+    /// log is in `scratch`. It ends with the thread that starts it.
+    pub fn floor(program: &Path, args: &[&str], scratch: &Path) -> anyhow::Result<Server> {
         let addr = free_port()?;
-        let (said, log) = log(addr)?;
+        let (said, log) = log(scratch, addr)?;
         let mut child = Command::new(program)
             .args(args)
             .args(["--listen", &addr.to_string()])
+            .args(["--ends-with", &std::process::id().to_string()])
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -129,14 +142,19 @@ impl Server {
             said,
             ready_after: Duration::ZERO,
         };
-        let mut line = String::new();
-        if let Some(out) = out {
-            BufReader::new(out).read_line(&mut line)?;
-        }
+        let line = match out {
+            Some(out) => first_line(out)?,
+            None => String::new(),
+        };
         ensure!(
             line.starts_with("ready"),
             "the floor program does not start: {}",
             server.told()
+        );
+        ensure!(
+            line.trim_end().ends_with(FLOOR_BUILD),
+            "{} is not of this build: build both (cargo build --release --bins)",
+            program.display()
         );
         Ok(server)
     }
@@ -192,7 +210,7 @@ impl Server {
     /// SIGTERM; the sum over the shards of a counter that they name as they stop.
     pub fn stop_and_count(mut self, counter: &str) -> anyhow::Result<u64> {
         self.terminate()?;
-        let text = std::fs::read_to_string(&self.said)?;
+        let text = fs::read_to_string(&self.said)?;
         let named = format!("{counter}=");
         let mut sum = 0;
         for word in text.split_whitespace() {
@@ -210,7 +228,7 @@ impl Server {
 
     /// The last of what it said.
     pub fn told(&self) -> String {
-        let text = std::fs::read_to_string(&self.said).unwrap_or_default();
+        let text = fs::read_to_string(&self.said).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(TOLD_LINES)..].join("; ")
     }
@@ -220,14 +238,37 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.said);
+        let _ = fs::remove_file(&self.said);
     }
 }
 
-/// What a server says goes to a file, whose end errors tell.
-fn log(addr: SocketAddr) -> anyhow::Result<(PathBuf, File)> {
-    let name = format!("corelane-bench-{}.log", addr.port());
-    let path = std::env::temp_dir().join(name);
-    let file = File::create(&path).with_context(|| path.display().to_string())?;
+/// What a server says goes to a new file, whose end errors tell.
+fn log(dir: &Path, addr: SocketAddr) -> anyhow::Result<(PathBuf, File)> {
+    fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let path = dir.join(format!("corelane-said-{}.log", addr.port()));
+    // of a server before, whose port this is now
+    let _ = fs::remove_file(&path);
+    let file = File::create_new(&path).with_context(|| path.display().to_string())?;
     Ok((path, file))
+}
+
+/// The directory that a path is in.
+fn beside(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// A line from a program that is given [`PATIENCE`] to say it.
+fn first_line(out: ChildStdout) -> anyhow::Result<String> {
+    let mut waits = [PollFd::new(out.as_fd(), PollFlags::POLLIN)];
+    let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
+    ensure!(
+        poll(&mut waits, patience)? > 0,
+        "the floor program says nothing within {PATIENCE:?}"
+    );
+    let mut line = String::new();
+    BufReader::new(out).read_line(&mut line)?;
+    Ok(line)
 }

@@ -10,7 +10,10 @@ mod signals;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::getppid;
 
 use crate::broker::start::StopFlag;
 use crate::cli::args::Serve;
@@ -23,6 +26,9 @@ const OPEN_FILES: u64 = 1 << 20;
 
 /// Runs a broker until a signal, or until it fails.
 pub fn run(options: &Serve, output: &Output) -> anyhow::Result<()> {
+    if let Some(parent) = options.ends_with {
+        end_with(parent)?;
+    }
     let loaded = settings::load(&options.settings)?;
     // before the first thread: all inherit the mask
     let signals = signals::block().context("signals can't be blocked")?;
@@ -53,5 +59,13 @@ pub fn run(options: &Serve, output: &Output) -> anyhow::Result<()> {
     };
     shards::run(&config, &cores, &stop, Box::new(on_started))?;
     tracing::info!("stopped cleanly");
+    Ok(())
+}
+
+/// Lets the kernel kill this process when the thread that started it ends.
+fn end_with(parent: i32) -> anyhow::Result<()> {
+    set_pdeathsig(Signal::SIGKILL).context("can't be tied to the process that starts it")?;
+    // it may have ended before
+    ensure!(getppid().as_raw() == parent, "process {parent} is no more");
     Ok(())
 }

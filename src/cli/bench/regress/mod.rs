@@ -2,80 +2,37 @@
 //!
 //! A fixed set of workloads ([`workload`]) is run on a broker that is started here and on a floor
 //! program that does only the unavoidable work, in turn ([`pairs`]). What is compared with the kept
-//! baseline is the ratio of the two ([`noise`]): a machine that is slow today is slow for both.
+//! baseline is the ratio of the two ([`noise`]): a machine that is slow today is slow for both. On
+//! another machine than the baseline's only CPU is compared: how long a flush takes is the disk's.
 
 mod baseline;
 mod noise;
+mod options;
 mod pairs;
+mod scratch;
+mod show;
+mod surroundings;
 mod workload;
 
-use std::fs;
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::Args;
-use nix::sys::signal::SigSet;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::cli::bench::{INTERRUPTS, OPEN_FILES, setup};
-use crate::cli::disk::Disk;
+use crate::cli::bench::OPEN_FILES;
 use crate::cli::output::Output;
 use crate::cli::progress::Progress;
 use crate::cli::rig::machine;
 use crate::cli::run::Usage;
 use crate::ring::affinity;
-use crate::ring::process::{block_signals, raise_open_files};
+use crate::ring::process::raise_open_files;
 use baseline::{Baseline, Ratios};
-use noise::{Judged, Verdict, judge, median};
-use pairs::{Figures, INTERRUPTED, Rig, floor_beside};
+use noise::{Judged, MOST, RUNS_LEAST, Verdict, judge};
+pub use options::Regress;
+use pairs::{Figures, Rig, floor_beside};
+use scratch::{Scratch, watch_for_interrupts};
+use surroundings::{Difference, Kind};
 use workload::Workload;
-
-#[derive(Clone, Debug, Args)]
-pub struct Regress {
-    /// Only the workloads whose names contain one of these [default: all]
-    pub workloads: Vec<String>,
-    /// Where broker and floor keep their files while it runs; on the disk that is to be measured
-    #[arg(long, value_name = "DIRECTORY", default_value = ".")]
-    pub dir: PathBuf,
-    /// The kept ratios
-    #[arg(long, value_name = "FILE", default_value = "benches/baseline.json")]
-    pub baseline: PathBuf,
-    /// Keep what is measured in the place of what is kept
-    #[arg(long)]
-    pub update: bool,
-    /// Keep it beside what is kept: what differs from run to run becomes noise
-    #[arg(long, conflicts_with = "update")]
-    pub add: bool,
-    /// Pairs of a run of the floor and one of the broker, for each workload
-    #[arg(long, default_value_t = 7, value_parser = pairs_of)]
-    pub pairs: usize,
-    /// How long each run is measured; a part of it goes before, unmeasured
-    #[arg(short, long, value_name = "SECONDS", default_value = "2.5", value_parser = crate::cli::args::seconds)]
-    pub seconds: Duration,
-    /// The broker's core and the load's
-    #[arg(long, value_name = "BROKER,LOAD", default_value = "0,1", value_parser = cores)]
-    pub cores: (usize, usize),
-}
-
-fn pairs_of(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(pairs) if (noise::PAIRS_LEAST..=1000).contains(&pairs) => Ok(pairs),
-        _ => Err(format!("{} pairs at least", noise::PAIRS_LEAST)),
-    }
-}
-
-fn cores(text: &str) -> Result<(usize, usize), String> {
-    let pair = text.split_once(',');
-    let pair = pair.and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
-    match pair {
-        Some((broker, load)) if broker != load => Ok((broker, load)),
-        _ => Err("two numbers of cores, as in 0,1".into()),
-    }
-}
 
 /// A row of the result.
 struct Row {
@@ -83,16 +40,16 @@ struct Row {
     judged: Judged,
 }
 
+/// What rows are judged by.
+struct Judge<'a> {
+    kept: Option<&'a Baseline>,
+    /// The baseline is of another machine.
+    elsewhere: bool,
+}
+
 pub fn run(options: &Regress, output: &Output) -> anyhow::Result<()> {
-    let asked = |load: &&Workload| {
-        let names = &options.workloads;
-        names.is_empty() || names.iter().any(|name| load.name.contains(&**name))
-    };
-    let loads: Vec<&Workload> = workload::ALL.iter().filter(asked).collect();
-    if loads.is_empty() {
-        let names: Vec<&str> = workload::ALL.iter().map(|load| load.name).collect();
-        return Err(Usage(format!("no such workload; there are: {}", names.join("; "))).into());
-    }
+    let loads = asked(options)?;
+    let scratch = Scratch::new(&options.dir)?;
     let kept = Baseline::read(&options.baseline)?;
     let keeps = options.update || options.add;
     if kept.is_none() && !keeps {
@@ -102,19 +59,29 @@ pub fn run(options: &Regress, output: &Output) -> anyhow::Result<()> {
         );
         return Err(Usage(what).into());
     }
-    let scratch = Scratch::new(&options.dir)?;
+    let setup = surroundings::here(options);
+    let differs = differences(options, kept.as_ref(), &setup)?;
     let rig = rig(options, &scratch)?;
     watch_for_interrupts()?;
     // connections of the load
     raise_open_files(OPEN_FILES).context("the limit of open files can't be read")?;
-    let setup = described(options);
-    if !output.json {
-        tell_of_the_setup(options, output, &setup, kept.as_ref());
+    if cfg!(debug_assertions) {
+        output.note("this build is not optimized: its ratios say nothing of one that is");
+    }
+    if !differs.is_empty() {
+        output.note(&format!(
+            "the baseline is of another machine, so only CPU is judged: {}",
+            surroundings::told(&differs)
+        ));
     }
     machine::unpinned(rig.load_core, || ());
     let pairs = (loads.len() * rig.pairs) as u64;
     let talks = !output.json && io::stderr().is_terminal();
     let mut progress = talks.then(|| Progress::new(Some(pairs), "{bar:30} {pos}/{len} pairs"));
+    let judge = Judge {
+        kept: kept.as_ref(),
+        elsewhere: !differs.is_empty(),
+    };
     let mut rows = Vec::new();
     for load in &loads {
         let mut done = || {
@@ -122,59 +89,104 @@ pub fn run(options: &Regress, output: &Output) -> anyhow::Result<()> {
                 progress.add(1);
             }
         };
-        let measured = rig.measure(load, &mut done)?;
-        let judged = judged(measured, kept.as_ref());
-        let lost = judged.iter().any(|row| row.judged.verdict == Verdict::Lost);
+        let first = judge.all(rig.measure(load, &mut done)?);
+        let lost = first.iter().any(|row| row.judged.verdict == Verdict::Lost);
         // what is lost by chance is not lost twice
         rows.extend(match lost && !keeps {
-            true => again(&rig, load, judged, kept.as_ref())?,
-            false => judged,
+            true => judge.all(joined(first, rig.measure(load, &mut || ())?)),
+            false => first,
         });
     }
     if let Some(progress) = progress {
         progress.end();
     }
-    if keeps {
-        keep(options, kept, setup.clone(), &rows)?;
-    }
     match output.json {
-        true => output.object(&object(&rows, &setup))?,
-        false => table(output, &rows, keeps)?,
+        true => output.object(&show::object(&rows, &setup, &differs))?,
+        false => show::table(output, &rows, keeps)?,
     }
-    let failed: Vec<&str> = rows
-        .iter()
-        .filter(|row| row.judged.verdict.fails())
-        .map(|row| row.figures.row.as_str())
-        .collect();
-    if !keeps && !failed.is_empty() {
-        bail!("lost, or not kept: {}", failed.join("; "));
+    if keeps {
+        return keep(options, output, kept, setup, &rows);
     }
-    Ok(())
+    match show::failure(&rows) {
+        Some(why) => bail!(why),
+        None => Ok(()),
+    }
 }
 
-fn judged(measured: Vec<Figures>, kept: Option<&Baseline>) -> Vec<Row> {
-    let row = |figures: Figures| {
-        let kept = kept.and_then(|kept| kept.rows.get(&figures.row));
-        Row {
-            judged: judge(&figures.ratios(), kept.map(Vec::as_slice)),
-            figures,
-        }
+/// The workloads that are to run.
+fn asked(options: &Regress) -> anyhow::Result<Vec<&'static Workload>> {
+    let asked = |load: &&Workload| {
+        let names = &options.workloads;
+        names.is_empty() || names.iter().any(|name| load.name.contains(&**name))
     };
-    measured.into_iter().map(row).collect()
+    let loads: Vec<&Workload> = workload::ALL.iter().filter(asked).collect();
+    if loads.is_empty() {
+        let names: Vec<&str> = workload::ALL.iter().map(|load| load.name).collect();
+        return Err(Usage(format!("no such workload; there are: {}", names.join("; "))).into());
+    }
+    Ok(loads)
 }
 
-/// Measures a workload once more; the pairs of both times decide.
-fn again(
-    rig: &Rig,
-    load: &Workload,
-    first: Vec<Row>,
+/// What differs from the baseline's setup, where ratios can be compared all the same.
+fn differences(
+    options: &Regress,
     kept: Option<&Baseline>,
-) -> anyhow::Result<Vec<Row>> {
-    let mut measured = rig.measure(load, &mut || ())?;
-    for (figures, first) in measured.iter_mut().zip(first) {
-        figures.pairs.splice(0..0, first.figures.pairs);
+    setup: &Value,
+) -> anyhow::Result<Vec<Difference>> {
+    // a baseline that is written anew as a whole leaves nothing to compare with
+    let Some(kept) = kept.filter(|_| !(options.update && options.workloads.is_empty())) else {
+        return Ok(Vec::new());
+    };
+    let differs = surroundings::differences(&kept.setup, setup);
+    let keeps = options.update || options.add;
+    let file = options.baseline.display();
+    if keeps && !differs.is_empty() {
+        let what = format!(
+            "{file} was measured otherwise, and one file is of one setup: {}; write all of it anew \
+             with --update",
+            surroundings::told(&differs)
+        );
+        return Err(Usage(what).into());
     }
-    Ok(judged(measured, kept))
+    let method = |difference: &&Difference| difference.kind == Kind::Method;
+    let method: Vec<Difference> = differs.iter().filter(method).cloned().collect();
+    if !method.is_empty() {
+        let what = format!(
+            "{file} was measured otherwise: {}; measure as it was, or write it anew with --update",
+            surroundings::told(&method)
+        );
+        return Err(Usage(what).into());
+    }
+    Ok(differs)
+}
+
+impl Judge<'_> {
+    fn all(&self, measured: Vec<Figures>) -> Vec<Row> {
+        measured
+            .into_iter()
+            .map(|figures| self.one(figures))
+            .collect()
+    }
+
+    fn one(&self, figures: Figures) -> Row {
+        let runs = self.kept.and_then(|kept| kept.rows.get(&figures.row));
+        let mut judged = judge(&figures.ratios(), runs.map(Vec::as_slice));
+        let left_out = self.kept.is_some_and(|k| k.left_out.contains(&figures.row));
+        if self.elsewhere && !figures.metric.is_cpu() && runs.is_some() {
+            judged.verdict = Verdict::Elsewhere;
+        } else if left_out {
+            judged.verdict = Verdict::LeftOut;
+        }
+        Row { judged, figures }
+    }
+}
+
+/// What was measured twice, as one: the pairs of both times decide.
+fn joined(first: Vec<Row>, mut second: Vec<Figures>) -> Vec<Figures> {
+    for (second, first) in second.iter_mut().zip(first) {
+        second.pairs.splice(0..0, first.figures.pairs);
+    }
+    second
 }
 
 fn rig(options: &Regress, scratch: &Scratch) -> anyhow::Result<Rig> {
@@ -197,86 +209,14 @@ fn rig(options: &Regress, scratch: &Scratch) -> anyhow::Result<Rig> {
         run: options.seconds,
         warmup: options.seconds / 5,
         pairs: options.pairs,
+        ring_bytes: options.ring_bytes,
     })
 }
 
-/// A directory that is gone at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(parent: &Path) -> anyhow::Result<Scratch> {
-        let disk = Disk::of(parent);
-        if disk.is_memory() {
-            let what = format!("{} is in memory ({})", parent.display(), disk.file_system);
-            return Err(Usage(format!("{what}: name a directory on a disk with --dir")).into());
-        }
-        let dir = parent.join(format!("corelane-regress-{}", std::process::id()));
-        fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
-        Ok(Scratch(dir))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// An interrupt ends the load that runs, so that servers and files go, too.
-fn watch_for_interrupts() -> anyhow::Result<()> {
-    block_signals(&INTERRUPTS).context("signals can't be blocked")?;
-    thread::spawn(|| {
-        let signals: SigSet = INTERRUPTS.into_iter().collect();
-        if signals.wait().is_ok() {
-            INTERRUPTED.store(true, Ordering::Relaxed);
-        }
-    });
-    Ok(())
-}
-
-/// What ratios were measured on; the same words where they can be compared best.
-fn described(options: &Regress) -> Value {
-    let disk = Disk::of(&options.dir);
-    let mut setup = setup::machine();
-    setup["file_system"] = json!(disk.file_system);
-    setup["ext4_journal"] = json!(disk.ext4_journal());
-    setup["optimized"] = json!(!cfg!(debug_assertions));
-    setup["seconds"] = json!(options.seconds.as_secs_f64());
-    setup["pairs"] = json!(options.pairs);
-    setup
-}
-
-fn tell_of_the_setup(options: &Regress, output: &Output, setup: &Value, kept: Option<&Baseline>) {
-    if cfg!(debug_assertions) {
-        output.note("this build is not optimized: its ratios say nothing of one that is");
-    }
-    let Some(kept) = kept.filter(|_| !options.update) else {
-        return;
-    };
-    let differs = |name: &&&str| kept.setup[**name] != setup[**name];
-    let names = [
-        "cpu",
-        "cpus",
-        "kernel",
-        "file_system",
-        "ext4_journal",
-        "optimized",
-    ];
-    let other: Vec<String> = names
-        .iter()
-        .filter(differs)
-        .map(|name| format!("{name} {} (here {})", kept.setup[*name], setup[*name]))
-        .collect();
-    if !other.is_empty() {
-        output.note(&format!(
-            "the baseline is of another machine: {}",
-            other.join(", ")
-        ));
-    }
-}
-
+/// Takes what was measured into the baseline.
 fn keep(
     options: &Regress,
+    output: &Output,
     kept: Option<Baseline>,
     setup: Value,
     rows: &[Row],
@@ -290,100 +230,82 @@ fn keep(
     let mut baseline = kept.filter(|_| !all).unwrap_or_default();
     baseline.setup = setup;
     baseline.take(&measured, options.add);
-    baseline.write(&options.baseline)
-}
-
-fn table(output: &Output, rows: &[Row], keeps: bool) -> io::Result<()> {
-    let percent =
-        |part: Option<f64>| part.map_or("-".to_owned(), |p| format!("{:.1} %", 100.0 * p));
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| {
-            let side = |side: fn(&(f64, f64)) -> f64| {
-                let values: Vec<f64> = row.figures.pairs.iter().map(side).collect();
-                format!("{:.3}", median(&values))
-            };
-            let judged = &row.judged;
-            let word = match judged.verdict {
-                Verdict::NotKept if keeps => "kept",
-                verdict => verdict.word(),
-            };
-            vec![
-                row.figures.row.clone(),
-                side(|pair| pair.0),
-                side(|pair| pair.1),
-                format!("{:.3}", judged.ratio),
-                judged
-                    .baseline
-                    .map_or("-".to_owned(), |ratio| format!("{ratio:.3}")),
-                judged
-                    .change
-                    .map_or("-".to_owned(), |c| format!("{:+.1} %", 100.0 * c)),
-                percent(judged.noise),
-                match judged.verdict.fails() && !keeps {
-                    true => output.strong(word),
-                    false => word.to_owned(),
-                },
-            ]
-        })
-        .collect();
-    let head = [
-        "row", "floor", "broker", "ratio", "baseline", "change", "noise", "",
-    ];
-    output.table(&head, &cells)
-}
-
-fn object(rows: &[Row], setup: &Value) -> Value {
-    let rows: Vec<Value> = rows
-        .iter()
-        .map(|row| {
-            let judged = &row.judged;
-            json!({
-                "row": row.figures.row,
-                "unit": row.figures.metric.unit(),
-                "pairs": row.figures.pairs.iter().map(|pair| json!({
-                    "floor": pair.0,
-                    "broker": pair.1,
-                })).collect::<Vec<_>>(),
-                "ratio": judged.ratio,
-                "baseline": judged.baseline,
-                "change": judged.change,
-                "noise": judged.noise,
-                "verdict": judged.verdict.word(),
-            })
-        })
-        .collect();
-    json!({ "setup": setup, "rows": rows })
+    baseline.write(&options.baseline)?;
+    let left_out: Vec<&str> = baseline.left_out.iter().map(String::as_str).collect();
+    if !left_out.is_empty() {
+        output.note(&format!(
+            "left out, for their noise is above {:.0} %: {}",
+            100.0 * MOST,
+            left_out.join("; ")
+        ));
+    }
+    let runs = baseline.runs();
+    if runs < RUNS_LEAST {
+        output.note(&format!(
+            "kept {runs} of at least {RUNS_LEAST} runs: measure more of this build with --add"
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn two_cores_that_differ_are_wanted() {
-        assert_eq!(cores("2, 5"), Ok((2, 5)));
-        for wrong in ["", "1", "1,1", "a,b", "1,2,3"] {
-            assert!(cores(wrong).is_err(), "{wrong}");
+    fn figures(pairs: &[(f64, f64)], metric: workload::Metric) -> Figures {
+        Figures {
+            row: "x".into(),
+            metric,
+            pairs: pairs.to_vec(),
         }
-        assert!(pairs_of("2").is_err() && pairs_of("3").is_ok());
+    }
+
+    fn kept() -> Baseline {
+        let run = vec![1.0, 1.01, 0.99, 1.0];
+        Baseline {
+            rows: [("x".to_owned(), vec![run; 3])].into(),
+            ..Baseline::default()
+        }
     }
 
     #[test]
     fn a_second_time_counts_with_the_first() {
-        let figures = |pairs: &[(f64, f64)]| Figures {
-            row: "x".into(),
-            metric: workload::Metric::CpuEach,
-            pairs: pairs.to_vec(),
+        let kept = kept();
+        let judge = Judge {
+            kept: Some(&kept),
+            elsewhere: false,
         };
-        let kept = Baseline {
-            rows: [("x".to_owned(), vec![1.0, 1.01, 0.99, 1.0])].into(),
-            ..Baseline::default()
+        let cpu = workload::Metric::CpuEach;
+        let first = judge.all(vec![figures(&[(2.0, 2.2), (2.0, 2.21), (2.0, 2.19)], cpu)]);
+        assert_eq!(first[0].judged.verdict, Verdict::Lost);
+        let calm = figures(&[(2.0, 2.0), (4.0, 4.0), (2.0, 2.0), (2.0, 2.0)], cpu);
+        let both = joined(first, vec![calm]);
+        assert_eq!(both[0].pairs.len(), 7);
+        assert_eq!(both[0].pairs[0], (2.0, 2.2));
+        assert_eq!(both[0].pairs[4], (4.0, 4.0));
+        assert_eq!(judge.all(both)[0].judged.verdict, Verdict::Same);
+    }
+
+    #[test]
+    fn elsewhere_only_cpu_is_judged_and_what_is_left_out_is_not() {
+        let mut kept = kept();
+        let lost = [(1.0, 2.0); 4];
+        let verdict = |kept: &Baseline, elsewhere: bool, metric| {
+            let judge = Judge {
+                kept: Some(kept),
+                elsewhere,
+            };
+            judge.one(figures(&lost, metric)).judged.verdict
         };
-        let found = judged(vec![figures(&[(2.0, 4.0); 4])], Some(&kept));
-        assert_eq!(found[0].judged.verdict, Verdict::Lost);
-        assert_eq!(found[0].judged.ratio, 2.0);
-        let found = judged(vec![figures(&[(2.0, 2.0); 4])], None);
-        assert_eq!(found[0].judged.verdict, Verdict::NotKept);
+        use workload::Metric::{CpuEach, Latency};
+        assert_eq!(verdict(&kept, true, Latency(0.5)), Verdict::Elsewhere);
+        assert_eq!(verdict(&kept, true, CpuEach), Verdict::Lost);
+        assert_eq!(verdict(&kept, false, Latency(0.5)), Verdict::Lost);
+        kept.left_out.insert("x".into());
+        assert_eq!(verdict(&kept, false, CpuEach), Verdict::LeftOut);
+        assert_eq!(
+            verdict(&Baseline::default(), true, Latency(0.5)),
+            Verdict::NotKept
+        );
     }
 }

@@ -4,27 +4,26 @@ use std::cell::Cell;
 use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 
 use crate::cli::bench::regress::workload::{Against, Metric, Workload};
 use crate::cli::rig::kafka::{self, Fetch, Plain, Produce};
 use crate::cli::rig::load::{self, Outcome, Plan, Traffic};
-use crate::cli::rig::machine::Cpu;
+use crate::cli::rig::machine::{Cpu, process_seconds};
 use crate::cli::rig::server::{BrokerSetup, Server};
 
 /// Set by an interrupt: the load that runs fails.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// The broker's memory and journal are filled in a moment, and the floor's ring is as large.
-const SETTINGS: [&str; 2] = [
-    "corelane.memory.bytes=268435456",
-    "corelane.journal.size=268435456",
-];
-/// What is read again and again: less than the broker keeps in memory.
-const READ_BYTES: u64 = 64 << 20;
+/// Answers while a topic is filled come sooner, and a broker rests sooner that has nothing to do.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a broker is looked at that is to come to rest, and how much of a core is rest.
+const LOOK: Duration = Duration::from_millis(250);
+const REST: f64 = 0.04;
 
 /// What all workloads share.
 pub struct Rig {
@@ -38,6 +37,9 @@ pub struct Rig {
     pub run: Duration,
     pub warmup: Duration,
     pub pairs: usize,
+    /// Of the broker's memory and journal, filled in a moment, and of the floor's ring. A quarter of
+    /// it is read again and again by loads that fetch: less than the broker keeps in memory.
+    pub ring_bytes: u64,
 }
 
 /// A row's figures, a pair each: the yardstick's and the broker's.
@@ -75,39 +77,16 @@ impl Rig {
             })
             .collect();
         let batch = kafka::batch(load.records, load.record_bytes);
-        let mut yardstick = self.yardstick(load, &batch)?;
-        let mut reader = match load.against {
-            Against::Read => Some(self.filled(load, &batch)?),
-            _ => None,
-        };
-        for _ in 0..self.pairs {
-            let (floor, broker) = match (&mut yardstick, &mut reader) {
-                (Some((server, plain)), Some((broker, fetch))) => (
-                    self.run(load, server, plain, false)?,
-                    self.run(load, broker, fetch, false)?,
-                ),
-                (Some((server, plain)), None) => {
-                    let floor = self.run(load, server, plain, false)?;
-                    // its log grows: each pair has a broker and a directory of its own
-                    let broker = self.broker(load)?;
-                    let mut produce = Produce::spread(&batch, load.connections, load.partitions);
-                    (
-                        floor,
-                        self.run(load, &broker, &mut produce, load.fills_memory)?,
-                    )
+        for number in 0..self.pairs {
+            // which of them is first alternates: what drifts is not one side's
+            let (floor, broker) = match number % 2 {
+                0 => {
+                    let floor = self.floor(load, &batch)?;
+                    (floor, self.broker(load, &batch)?)
                 }
-                (None, _) => {
-                    let broker = self.broker(load)?;
-                    let few = match load.against {
-                        Against::Partitions(few) => few,
-                        _ => load.partitions,
-                    };
-                    let mut few = Produce::spread(&batch, load.connections, few);
-                    let mut all = Produce::spread(&batch, load.connections, load.partitions);
-                    (
-                        self.run(load, &broker, &mut few, false)?,
-                        self.run(load, &broker, &mut all, false)?,
-                    )
+                _ => {
+                    let broker = self.broker(load, &batch)?;
+                    (self.floor(load, &batch)?, broker)
                 }
             };
             for figures in &mut figures {
@@ -122,69 +101,105 @@ impl Rig {
         Ok(figures)
     }
 
-    fn fresh(&self, name: &str) -> anyhow::Result<PathBuf> {
+    fn directory(&self, name: &str) -> anyhow::Result<PathBuf> {
         let dir = self.scratch.join(name);
-        let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
         Ok(dir)
     }
 
-    /// The floor program of a workload and what is sent to it.
-    fn yardstick(&self, load: &Workload, batch: &[u8]) -> anyhow::Result<Option<(Server, Plain)>> {
-        let file = self.fresh("floor")?.join("ring");
-        let (what, traffic) = match load.against {
-            Against::Ingest => (&["ingest"][..], Plain::of_batch(batch, load.connections)),
+    /// Runs the load on a new floor program. Its file is that of the pairs before: it is written
+    /// once.
+    fn floor(&self, load: &Workload, batch: &[u8]) -> anyhow::Result<Measured> {
+        let dir = self.directory("floor")?;
+        let core = self.broker_core.to_string();
+        let (name, what, mut traffic) = match load.against {
+            Against::Ingest => (
+                "ring",
+                &["ingest"][..],
+                Plain::of_batch(batch, load.connections),
+            ),
             Against::Read => {
                 let (count, bytes) = (self.batches(load, batch), batch.len() as u32);
                 let total = count * load.connections as u64 * u64::from(bytes);
-                fs::write(&file, vec![7u8; total as usize])
-                    .with_context(|| file.display().to_string())?;
+                let file = dir.join("read");
+                if !file.exists() {
+                    fs::write(&file, vec![7u8; total as usize])
+                        .with_context(|| file.display().to_string())?;
+                }
                 let reads = Plain::reads(bytes, total, load.connections);
-                (&["read", "--memory"][..], reads)
+                ("read", &["read", "--memory"][..], reads)
             }
-            Against::Partitions(_) => return Ok(None),
         };
-        let core = self.broker_core.to_string();
-        let file = file.display().to_string();
-        let args = [what, &["--core", &core, "--file", &file]].concat();
-        Ok(Some((Server::floor(&self.floor, &args)?, traffic)))
+        let file = dir.join(name).display().to_string();
+        let ring_bytes = self.ring_bytes.to_string();
+        let common = [
+            "--core",
+            &core,
+            "--file",
+            &file,
+            "--ring-bytes",
+            &ring_bytes,
+        ];
+        let server = Server::floor(&self.floor, &[what, &common].concat(), &dir)?;
+        self.run(load, &server, &mut traffic, false)
     }
 
-    /// A new broker that has the topic.
-    fn broker(&self, load: &Workload) -> anyhow::Result<Server> {
-        let mut setup = BrokerSetup::new(&self.broker, &self.fresh("broker")?);
+    /// Runs the load on a new broker. Its files go with it, so that nothing of them is written back
+    /// while the floor is measured.
+    fn broker(&self, load: &Workload, batch: &[u8]) -> anyhow::Result<Measured> {
+        let home = self.directory("broker")?;
+        let mut setup = BrokerSetup::new(&self.broker, &home.join("data"));
         setup.cores = format!("{0}-{0}", self.broker_core);
         setup.load_core = self.load_core;
-        setup.overrides = SETTINGS.map(str::to_owned).to_vec();
+        setup.ends_with_parent = true;
+        setup.overrides = ["corelane.memory.bytes", "corelane.journal.size"]
+            .map(|name| format!("{name}={}", self.ring_bytes))
+            .to_vec();
         let server = Server::broker(&setup)?;
         kafka::create_topics(server.addr, &[(kafka::TOPIC, load.partitions)])
             .with_context(|| format!("no topic of {} partitions", load.partitions))?;
-        Ok(server)
+        let measured = match load.against {
+            Against::Ingest => {
+                let mut produce = Produce::spread(batch, load.connections, load.partitions);
+                self.run(load, &server, &mut produce, load.fills_memory)?
+            }
+            Against::Read => {
+                let mut fetch = self.filled(load, &server, batch)?;
+                self.run(load, &server, &mut fetch, false)?
+            }
+        };
+        drop(server);
+        fs::remove_dir_all(&home).with_context(|| home.display().to_string())?;
+        Ok(measured)
     }
 
     /// Batches of each connection that a fetching load reads.
     fn batches(&self, load: &Workload, batch: &[u8]) -> u64 {
-        READ_BYTES / batch.len() as u64 / load.connections as u64
+        self.ring_bytes / 4 / batch.len() as u64 / load.connections as u64
     }
 
-    /// A broker whose partitions hold what is to be fetched.
-    fn filled(&self, load: &Workload, batch: &[u8]) -> anyhow::Result<(Server, Fetch)> {
-        let server = self.broker(load)?;
+    /// Gives the broker's partitions what is to be fetched, and waits until it is at rest: what it
+    /// does of its own accord after a load is no cost of reading.
+    fn filled(&self, load: &Workload, server: &Server, batch: &[u8]) -> anyhow::Result<Fetch> {
         let batches = self.batches(load, batch);
         let mut produce = Produce::spread(batch, load.connections, load.partitions);
         for connection in 0..load.connections {
             let mut socket = TcpStream::connect(server.addr)?;
+            socket.set_read_timeout(Some(PATIENCE))?;
             for _ in 0..batches {
-                let answer = kafka::call(&mut socket, produce.frame(connection))?;
+                go_on()?;
+                let answer = kafka::call(&mut socket, produce.frame(connection))
+                    .context("filling the topic")?;
                 produce
                     .answer(connection, &answer, answer.len())
                     .map_err(|error| anyhow!("filling the topic: {error}"))?;
             }
         }
+        rest(server)?;
         let records = load.records as i64;
         let end = batches as i64 * records;
         let fetch = Fetch::new(load.connections, batch.len() as i32 + 1, records, end);
-        Ok((server, fetch))
+        Ok(fetch)
     }
 
     fn run(
@@ -218,6 +233,32 @@ impl Rig {
         })?;
         let cpu = end.get().since(begin.get());
         Ok(Measured { outcome, cpu })
+    }
+}
+
+/// Fails once there was an interrupt.
+fn go_on() -> anyhow::Result<()> {
+    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
+    Ok(())
+}
+
+/// Waits until the server does next to nothing.
+fn rest(server: &Server) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let mut before = process_seconds(server.pid());
+    loop {
+        thread::sleep(LOOK);
+        let now = process_seconds(server.pid());
+        if now - before <= REST * LOOK.as_secs_f64() {
+            return Ok(());
+        }
+        before = now;
+        go_on()?;
+        ensure!(
+            began.elapsed() < PATIENCE,
+            "the broker works on {PATIENCE:?} after its topic was filled: {}",
+            server.told()
+        );
     }
 }
 
