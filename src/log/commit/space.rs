@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 
+use smallvec::SmallVec;
+
 use crate::base::limits::PAGE_BYTES;
 use crate::log::segment::Place;
 
@@ -21,7 +23,7 @@ struct Live {
     pins: u32,
     /// It did something that only a table can replace.
     control: bool,
-    slots: Vec<SlotId>,
+    slots: SmallVec<[SlotId; 4]>,
 }
 
 /// Where an entry goes.
@@ -56,7 +58,8 @@ pub struct RingSpace {
     next_sequence: u64,
     last_crc: u32,
     live: VecDeque<Live>,
-    spare_lists: Vec<Vec<SlotId>>,
+    /// Lists that did not fit inline, for the next ones.
+    spare_lists: Vec<SmallVec<[SlotId; 4]>>,
     /// Bytes placed since the start; two entries are a lap apart when it differs by the capacity.
     placed: u64,
 }
@@ -228,8 +231,10 @@ impl RingSpace {
             };
             debug_assert_eq!(entry.pins, 0);
             self.used -= entry.len;
-            entry.slots.clear();
-            self.spare_lists.push(std::mem::take(&mut entry.slots));
+            if entry.slots.spilled() {
+                entry.slots.clear();
+                self.spare_lists.push(std::mem::take(&mut entry.slots));
+            }
         }
     }
 
