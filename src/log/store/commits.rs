@@ -8,7 +8,7 @@ use crate::log::commit::group::{Group, skip_page};
 use crate::log::commit::space::Pin;
 use crate::log::journal::entry::EntryKind;
 use crate::log::journal::superblock::JournalKind;
-use crate::log::store::growth::Growth;
+use crate::log::store::growth::{Growth, is_half_full};
 use crate::log::store::journal::Journal;
 use crate::ring::buf::Buf;
 use crate::ring::driver::Chain;
@@ -158,7 +158,7 @@ impl Journal {
             sealed.group.kind == Some(EntryKind::Seal) && sealed.group.touched.is_empty();
         sealed.group.reset();
         state.spare.push(sealed.group);
-        let pressed = state.space.used() * 2 > state.space.capacity();
+        let pressed = is_half_full(&state);
         // whoever waits for the end of a sealed time must wait for the next seal instead
         let unsealed = !was_seal && std::mem::take(&mut state.sealed);
         let wants_drain = pressed || unsealed || !state.ready.is_empty() || state.drains_asleep;

@@ -12,6 +12,7 @@ use crate::log::commit::space::SlotId;
 use crate::log::journal::entry::EntryKind;
 use crate::log::journal::superblock::JournalKind;
 use crate::log::partition::{DrainLimit, LogError, Partition};
+use crate::log::store::growth::is_half_full;
 use crate::log::store::journal::{Journal, State};
 use crate::ring::sync::join;
 
@@ -168,10 +169,9 @@ impl Journal {
         if state.unnamed.is_wanted() {
             return Next::Names;
         }
-        let (used, capacity) = (state.space.used(), state.space.capacity());
         let idle = self.ring.now().since(state.last_append);
         let since = self.ring.now().since(state.last_checkpoint);
-        if used * 2 > capacity || state.undrained.bytes() * 2 > self.limits.undrained_bytes {
+        if is_half_full(&state) || state.undrained.bytes() * 2 > self.limits.undrained_bytes {
             return Next::Checkpoint(false);
         }
         if self.kind == JournalKind::Interval

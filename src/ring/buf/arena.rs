@@ -194,7 +194,7 @@ impl Arena {
     }
 
     /// Gives a piece of what is free back to the system, where that leaves `keep_bytes`: a single
-    /// mapping, or 2 MiB, some ten microseconds of work; false if there is none.
+    /// mapping, or 2 MiB, some ten microseconds of work; false if there is none. One free chunk stays.
     pub fn shed(&self, keep_bytes: usize) -> bool {
         let inner = &self.0;
         let (mut buddy, mut kept) = (inner.buddy.borrow_mut(), inner.kept.borrow_mut());

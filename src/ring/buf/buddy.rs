@@ -72,12 +72,12 @@ impl Buddy {
         self.pages.len() / CHUNK_PAGES as usize - self.shed.len()
     }
 
-    /// Sets a free chunk aside, by its first page's number; it is used again when nothing else is
-    /// free.
+    /// Sets a free chunk aside if another one is left, by its first page's number; it is used again
+    /// when nothing else is free.
     pub(super) fn shed(&mut self) -> Option<u32> {
         self.merge_recent();
         let page = self.heads[ORDERS - 1];
-        if page == NONE {
+        if page == NONE || self.pages[page as usize].next == NONE {
             return None;
         }
         self.unlink(page, ORDERS - 1);
