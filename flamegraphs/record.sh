@@ -149,8 +149,8 @@ record() {
         --subtitle "$(load_of "$workload")" <"$work/folded" >"$out/$name.svg"
     [[ -z $folded ]] || cp "$work/folded" "$out/$name.folded"
     echo "$out/$name.svg"
-    # the ten places where most samples end
-    awk '{ n = $NF; sub(/ [0-9]+$/, ""); k = split($0, frames, ";"); self[frames[k]] += n; all += n }
+    # the ten places where most samples end; all that wait end in the scheduler
+    [[ $off_cpu ]] || awk '{ n = $NF; sub(/ [0-9]+$/, ""); k = split($0, frames, ";"); self[frames[k]] += n; all += n }
         END { for (frame in self) printf "%6.2f %%  %s\n", 100 * self[frame] / all, frame }' "$work/folded" |
         sort -rn | sed -n 1,10p
     broker= load=
