@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::stat;
 
@@ -63,15 +63,7 @@ impl Counters {
 impl Disk {
     /// Looks the directory's disk up; what is not found stays empty.
     pub fn of(directory: &Path) -> Disk {
-        // it may be made only by this start: its nearest parent tells as well
-        let there = directory.ancestors().find_map(|dir| {
-            let dir = if dir.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                dir
-            };
-            fs::metadata(dir).ok()
-        });
+        let there = nearest(directory).and_then(|dir| fs::metadata(dir).ok());
         there.map_or_else(Disk::default, |metadata| Disk::numbered(metadata.dev()))
     }
 
@@ -123,12 +115,10 @@ impl Disk {
 
     /// Whether an ext4 has a journal; `None` for others, and where the system does not tell.
     pub fn ext4_journal(&self) -> Option<bool> {
-        // by the kernel's name of it, which may differ from the one that was mounted
-        let device = fs::canonicalize(format!("/sys/dev/block/{}", self.number)).ok()?;
-        let device = device.file_name()?.to_str()?;
-        // the thread that writes it, where there is one
-        let thread = fs::read_to_string(format!("/sys/fs/ext4/{device}/journal_task")).ok()?;
-        (self.file_system == "ext4").then(|| thread.trim() != "<none>")
+        match self.file_system.as_str() {
+            "ext4" => ext4_journal(Path::new("/"), &self.number),
+            _ => None,
+        }
     }
 
     /// What its device did; none where there is no device.
@@ -144,6 +134,23 @@ impl Disk {
         };
         Some(Counters { flushes, ..its })
     }
+}
+
+/// A directory by its real path, or the nearest of its parents that is there: a start may be the first to
+/// make it.
+pub fn nearest(directory: &Path) -> Option<PathBuf> {
+    let path = std::path::absolute(directory).ok()?;
+    path.ancestors().find_map(|dir| fs::canonicalize(dir).ok())
+}
+
+/// Whether the ext4 on a device of the machine below `root` has a journal; `None` where that does not tell.
+pub fn ext4_journal(root: &Path, number: &str) -> Option<bool> {
+    // by the kernel's name of it, which may differ from the one that was mounted
+    let device = fs::canonicalize(root.join("sys/dev/block").join(number)).ok()?;
+    let task = root.join("sys/fs/ext4").join(device.file_name()?);
+    // the thread that writes it, where there is one
+    let thread = fs::read_to_string(task.join("journal_task")).ok()?;
+    Some(thread.trim() != "<none>")
 }
 
 fn counters(text: &str) -> Option<Counters> {

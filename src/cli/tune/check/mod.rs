@@ -20,7 +20,7 @@ use anyhow::bail;
 use serde_json::{Value, json};
 
 use crate::base::config::{BrokerConfig, Cores};
-use crate::cli::disk::Mount;
+use crate::cli::disk::{Mount, nearest};
 use crate::cli::output::{Output, counted};
 use crate::cli::serve::{settings, shards};
 use crate::cli::tune::TuneCheck;
@@ -156,12 +156,8 @@ fn picked(
 
 impl Dir {
     fn new(system: &System, given: &Path) -> Dir {
-        // it may be made only by the first start: its nearest parent tells as well
         let real = match system.is_real() {
-            true => std::path::absolute(given).ok().and_then(|path| {
-                path.ancestors()
-                    .find_map(|path| fs::canonicalize(path).ok())
-            }),
+            true => nearest(given),
             false => Some(given.to_owned()),
         };
         let mount = real.and_then(|path| system.mount(&path));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::cli::disk::Mount;
+use crate::cli::disk::{Mount, ext4_journal};
 use crate::cli::tune::check::Ground;
 use crate::cli::tune::check::item::Item;
 use crate::cli::tune::disk::{kept, kept_figures, musts};
@@ -87,29 +87,15 @@ fn file_system(ground: &Ground, name: &str, mount: &Mount) -> Item {
 }
 
 fn ext4(ground: &Ground, name: &str, mount: &Mount, found: String) -> Item {
-    // the kernel's name of the device, which may differ from the one that was mounted
-    let device = std::fs::canonicalize(
-        ground
-            .system
-            .path(&format!("/sys/dev/block/{}", mount.number)),
-    );
-    let device = device
-        .ok()
-        .and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
-    let thread = device.and_then(|device| {
-        ground
-            .system
-            .text(&format!("/sys/fs/ext4/{device}/journal_task"))
-    });
-    match thread.as_deref() {
+    match ext4_journal(&ground.system.path("/"), &mount.number) {
         None => Item::unknown(name, "whether this ext4 has a journal (/sys/fs/ext4)"),
-        Some("<none>") => Item::must(
+        Some(false) => Item::must(
             name,
             format!("{found}, no journal"),
             "a power cut can leave a file system that has to be repaired by hand",
             format!("tune2fs -O has_journal {}, unmounted", mount.source),
         ),
-        Some(_) => Item::ok(
+        Some(true) => Item::ok(
             name,
             format!("{found}, with a journal"),
             "tested with this broker",
