@@ -331,10 +331,14 @@ pub fn musts(found: &Value) -> usize {
 
 /// What an earlier run found, in a line.
 pub fn kept(dir: &Path) -> Option<String> {
-    let found = kept_figures(dir)?;
+    line(&kept_figures(dir)?)
+}
+
+/// Figures that were kept, in a line.
+pub fn line(found: &Value) -> Option<String> {
     let number = |value: &Value| value.as_f64();
     let small = &found["commits"][0];
-    let warning = match musts(&found) {
+    let warning = match musts(found) {
         0 => "",
         _ => "; it has faults: see `corelane tune disk`",
     };

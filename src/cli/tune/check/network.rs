@@ -28,13 +28,14 @@ pub fn items(ground: &Ground) -> Vec<Item> {
             false => Item::unknown(name, "a card in /sys/class/net"),
         });
     }
+    let balanced = !ground.nics.is_empty() && runs_irqbalance(ground);
     for nic in &ground.nics {
         items.push(queues(ground, nic));
         items.push(steering(ground, nic));
-        items.push(interrupts(ground, nic));
+        items.push(interrupts(ground, nic, balanced));
     }
     if !ground.nics.is_empty() {
-        items.push(irqbalance(ground));
+        items.push(irqbalance(ground, balanced));
     }
     items
 }
@@ -113,13 +114,10 @@ fn queues(ground: &Ground, nic: &str) -> Item {
                carries the network for others";
     let found = format!("{count} for {shards} shards");
     let steered = || {
-        let mask = ground
-            .system
-            .text(&format!("/sys/class/net/{nic}/queues/rx-0/rps_cpus"));
-        mask.is_some_and(|mask| {
-            mask.bytes()
-                .any(|byte| byte.is_ascii_hexdigit() && byte != b'0')
-        })
+        let path = format!("/sys/class/net/{nic}/queues/rx-0/rps_cpus");
+        let mask = ground.system.text(&path);
+        mask.and_then(|mask| cores_of_mask(&mask))
+            .is_some_and(|cores| !cores.is_empty())
     };
     match count >= shards {
         true => Item::ok(name, found, why),
@@ -232,7 +230,7 @@ pub fn interrupt_cores(ground: &Ground, nic: &str) -> Spread {
     spread(queues, spare, &ground.shards)
 }
 
-fn interrupts(ground: &Ground, nic: &str) -> Item {
+fn interrupts(ground: &Ground, nic: &str, balanced: bool) -> Item {
     let name = format!("{nic}: interrupts");
     let path = |irq: &String| format!("/proc/irq/{irq}/smp_affinity_list");
     let mut known: Vec<(String, Vec<usize>)> = Vec::new();
@@ -277,7 +275,7 @@ fn interrupts(ground: &Ground, nic: &str) -> Item {
         [all] => format!("echo {all} > /proc/irq/N/smp_affinity_list for each of them"),
         _ => "one core each in turn into /proc/irq/N/smp_affinity_list".to_owned(),
     };
-    if runs_irqbalance(ground) {
+    if balanced {
         let todo = format!("see irqbalance first, which would undo it; then {todo}");
         return Item::should(name, found, why, todo);
     }
@@ -298,8 +296,7 @@ fn runs_irqbalance(ground: &Ground) -> bool {
     pids.any(|pid| comm(pid).as_deref() == Some("irqbalance"))
 }
 
-fn irqbalance(ground: &Ground) -> Item {
-    let runs = runs_irqbalance(ground);
+fn irqbalance(ground: &Ground, runs: bool) -> Item {
     let why = "it moves interrupts again and again, onto shards too";
     match runs && !ground.spare.is_empty() {
         true => Item::should(

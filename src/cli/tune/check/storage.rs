@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::cli::disk::{Mount, ext4_journal};
 use crate::cli::tune::check::Ground;
 use crate::cli::tune::check::item::Item;
-use crate::cli::tune::disk::{kept, kept_figures, musts};
+use crate::cli::tune::disk::{kept_figures, line, musts};
+use crate::cli::tune::system::setting;
 
 /// Fewer requests in flight and reads wait behind the writes of a drain.
 const REQUESTS_MIN: u64 = 64;
@@ -42,9 +43,9 @@ pub fn items(ground: &Ground) -> Vec<Item> {
         }
     }
     for disk in &ground.disks {
-        items.push(cache(ground, disk));
-        items.push(scheduler(ground, disk));
-        items.push(requests(ground, disk));
+        let scheduler = scheduler(ground, disk);
+        let requests = requests(ground, disk, &scheduler);
+        items.extend([cache(ground, disk), scheduler, requests]);
     }
     items.extend(throttled(ground));
     items
@@ -170,13 +171,11 @@ fn options(ground: &Ground, name: &str, mount: &Mount, disks: &[String]) -> Vec<
 
 fn measured(name: &str, dir: &Path) -> Item {
     let todo = format!("corelane tune disk {}", dir.display());
-    match (
-        kept(dir),
-        kept_figures(dir).map_or(0, |found| musts(&found)),
-    ) {
-        (Some(found), 0) => Item::ok(name, found, "measured there"),
-        (Some(found), _) => Item::must(name, found, "acks may not be durable there", todo),
-        (None, _) => Item::should(
+    let found = kept_figures(dir).and_then(|found| Some((line(&found)?, musts(&found))));
+    match found {
+        Some((found, 0)) => Item::ok(name, found, "measured there"),
+        Some((found, _)) => Item::must(name, found, "acks may not be durable there", todo),
+        None => Item::should(
             name,
             "not yet",
             "whether flushes are true, and what they take, is only seen by trying",
@@ -222,7 +221,7 @@ fn scheduler(ground: &Ground, disk: &str) -> Item {
     let Some(list) = ground.system.text(&path) else {
         return Item::unknown(name, &path);
     };
-    let found = crate::cli::tune::system::setting(&list);
+    let found = setting(&list);
     // a virtual disk says that it rotates, whatever is behind it
     let is_virtual = ["vd", "xvd"].iter().any(|prefix| disk.starts_with(prefix));
     let rotates = ground.system.number(&queue(disk, "rotational")) == Some(1) && !is_virtual;
@@ -244,7 +243,7 @@ fn scheduler(ground: &Ground, disk: &str) -> Item {
     Item::should(name, found, why, format!("echo {to} > {path}")).by(path, to)
 }
 
-fn requests(ground: &Ground, disk: &str) -> Item {
+fn requests(ground: &Ground, disk: &str, scheduler: &Item) -> Item {
     let name = format!("{disk}: nr_requests");
     let path = queue(disk, "nr_requests");
     let why = "commits, drains, and reads of those who are behind share these";
@@ -252,8 +251,7 @@ fn requests(ground: &Ground, disk: &str) -> Item {
         return Item::unknown(name, &path);
     };
     // with a switch of the scheduler the kernel sets the number anew
-    let scheduler = scheduler(ground, disk);
-    let ahead = scheduler.settings.first().map(|setting| setting.to.clone());
+    let ahead = scheduler.settings.first().map(|ahead| ahead.to.clone());
     let now = ground.system.setting(&queue(disk, "scheduler"));
     if ahead.or(now).as_deref() != Some("none") {
         return match n >= REQUESTS_MIN {
