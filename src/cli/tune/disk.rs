@@ -293,11 +293,7 @@ fn tell(
         measured.sustained.0, measured.sustained.1
     ))?;
     for verdict in verdicts {
-        let word = verdict.level.name();
-        let word = match verdict.level {
-            Level::Ok => word.to_owned(),
-            _ => output.strong(word),
-        };
+        let word = verdict.level.shown(output, 0);
         output.line(&format!("{word}: {}", verdict.text))?;
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! How much is wrong with what a broker stands on.
 
+use crate::cli::output::Output;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     Ok,
@@ -18,6 +20,15 @@ impl Level {
             Level::Unknown => "unknown",
             Level::Should => "should",
             Level::Must => "must",
+        }
+    }
+
+    /// Its name in so many characters at least, strong where something is to be changed.
+    pub fn shown(self, output: &Output, width: usize) -> String {
+        let name = format!("{:<width$}", self.name());
+        match self {
+            Level::Ok | Level::Unknown => name,
+            Level::Should | Level::Must => output.strong(&name),
         }
     }
 }

@@ -263,11 +263,7 @@ fn tell(output: &Output, groups: &[(&str, Vec<Item>)], all: bool) -> std::io::Re
     for (group, items) in groups {
         output.line(&output.strong(group))?;
         for item in items {
-            let level = format!("{:<7}", item.level.name());
-            let level = match item.level {
-                Level::Ok | Level::Unknown => level,
-                Level::Should | Level::Must => output.strong(&level),
-            };
+            let level = item.level.shown(output, 7);
             output.line(&format!("  {level} {:<width$}  {}", item.name, item.found))?;
             if item.level >= Level::Should || all {
                 for (word, text) in [("why", &item.why), ("do", &item.todo)] {

@@ -199,11 +199,7 @@ fn tell(
     };
     output.table(&[each.as_str(), "", "from"], &rows)?;
     for on_disk in on_disks {
-        let word = on_disk.level.name();
-        let word = match on_disk.level {
-            Level::Ok => word.to_owned(),
-            _ => output.strong(word),
-        };
+        let word = on_disk.level.shown(output, 0);
         output.line(&format!("{word}: {}", on_disk.text))?;
         let small = &on_disk.measured["commits"][0];
         if let Some((p50, p99)) = small["p50_ms"].as_f64().zip(small["p99_ms"].as_f64()) {
