@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::cli::tune::system::System;
+use crate::cli::tune::system::{System, numbers};
 
 /// A file of the process's cgroup (v2) and of all above it, its own first.
 pub fn cgroup(system: &System, what: &str) -> Vec<String> {
@@ -34,18 +34,18 @@ fn of_groups(system: &System, controller: &str, at: &str, what: &str) -> Vec<Str
         .collect()
 }
 
+/// The least of limits; what is no number, as `max`, is none.
+pub fn least(limits: &[String]) -> Option<u64> {
+    limits.iter().filter_map(|limit| limit.parse().ok()).min()
+}
+
 /// Bytes that the machine has, or the least that a cgroup above the process allows; none where the
 /// machine does not tell.
 pub fn memory(system: &System) -> Option<u64> {
     let total = meminfo(system, "MemTotal")?;
     let mut limits = cgroup(system, "memory.max");
     limits.extend(cgroup_v1(system, "memory", "memory.limit_in_bytes"));
-    // no number is no limit
-    let bytes = limits
-        .iter()
-        .filter_map(|limit| limit.parse::<u64>().ok())
-        .min();
-    Some(bytes.map_or(total, |bytes| bytes.min(total)))
+    Some(least(&limits).map_or(total, |bytes| bytes.min(total)))
 }
 
 /// A line of `/proc/meminfo` in bytes.
@@ -67,10 +67,7 @@ pub fn cores(system: &System) -> Option<Vec<usize>> {
     let online = system.numbers("/sys/devices/system/cpu/online");
     let v2 = cgroup(system, "cpuset.cpus.effective");
     let v1 = cgroup_v1(system, "cpuset", "cpuset.effective_cpus");
-    let cpuset = v2
-        .first()
-        .or(v1.first())
-        .and_then(|list| crate::cli::tune::system::numbers(list));
+    let cpuset = v2.first().or(v1.first()).and_then(|list| numbers(list));
     match (online, cpuset) {
         (Some(online), Some(cpuset)) => Some(
             online

@@ -4,7 +4,6 @@ use crate::cli::serve::shards;
 use crate::cli::tune::check::Ground;
 use crate::cli::tune::check::item::{Item, sysctl};
 use crate::cli::tune::granted;
-use crate::cli::tune::level::Level;
 
 /// Where the kernel tells of cores.
 pub const CPUS: &str = "/sys/devices/system/cpu";
@@ -34,12 +33,11 @@ fn cores(ground: &Ground) -> Item {
     let name = "cores";
     let todo = "change corelane.cores, or the cpuset (AllowedCPUs= of systemd, --cpuset-cpus of \
                 Docker); of a broker that runs `--pid` tells its own";
-    let Some(may) = ground.possible.as_ref().or(ground.allowed.as_ref()) else {
+    let may = ground.possible.as_ref().or(ground.allowed.as_ref());
+    let is_picked = !ground.shards.is_empty() || ground.cores_refused.is_some();
+    let Some(may) = may.filter(|_| is_picked) else {
         return Item::unknown(name, "Cpus_allowed_list of /proc/PID/status");
     };
-    if ground.shards.is_empty() && ground.cores_refused.is_none() {
-        return Item::unknown(name, "Cpus_allowed_list of /proc/PID/status");
-    }
     let shown = shards::numbers(may);
     if let Some(why) = &ground.cores_refused {
         return Item::must(name, format!("the process may use {shown}"), why, todo);
@@ -289,10 +287,7 @@ fn numa(ground: &Ground) -> Vec<Item> {
     }
     let item = match (far.is_empty(), untold.is_empty()) {
         (true, true) => Item::ok("NUMA", found, why),
-        (true, false) => Item {
-            level: Level::Unknown,
-            ..Item::ok("NUMA", found, why)
-        },
+        (true, false) => Item::untold("NUMA", found, why),
         (false, _) => Item::should(
             "NUMA",
             format!("{found}; {}", far.join(", ")),

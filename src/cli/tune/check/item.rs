@@ -38,10 +38,14 @@ impl Item {
     }
 
     pub fn unknown(name: impl Into<String>, what: &str) -> Item {
-        let found = format!("not told: {what} can't be read");
+        Item::untold(name, format!("not told: {what} can't be read"), "")
+    }
+
+    /// What was found does not say whether it is good.
+    pub fn untold(name: impl Into<String>, found: impl Into<String>, why: &str) -> Item {
         Item {
             level: Level::Unknown,
-            ..Item::ok(name, found, "")
+            ..Item::ok(name, found, why)
         }
     }
 

@@ -3,7 +3,6 @@
 use crate::cli::tune::check::Ground;
 use crate::cli::tune::check::item::Item;
 use crate::cli::tune::granted::{CAP_SYS_ADMIN, has_capability};
-use crate::cli::tune::level::Level;
 use crate::cli::tune::system::sysctl_path;
 use crate::ring::uring::{OLDEST, version};
 
@@ -87,14 +86,11 @@ fn io_uring(ground: &Ground) -> Item {
             "every shard works through a ring: the broker does not start",
             "see what is said of it, and of seccomp",
         ),
-        (None, _) => Item {
-            level: Level::Unknown,
-            ..Item::ok(
-                "io_uring",
-                format!("no ring was tried; {SWITCH}: {shown}"),
-                "every shard works through a ring",
-            )
-        },
+        (None, _) => Item::untold(
+            "io_uring",
+            format!("no ring was tried; {SWITCH}: {shown}"),
+            "every shard works through a ring",
+        ),
     }
 }
 
@@ -155,10 +151,7 @@ fn seccomp(ground: &Ground) -> Item {
                 "Docker's own profile refuses io_uring",
                 "docker run --security-opt seccomp=tuning/seccomp.json",
             ),
-            None => Item {
-                level: Level::Unknown,
-                ..Item::ok("seccomp", "a filter; what it allows is not told", "")
-            },
+            None => Item::untold("seccomp", "a filter; what it allows is not told", ""),
         },
     }
 }

@@ -4,7 +4,7 @@ use crate::cli::serve::files;
 use crate::cli::tune::check::Ground;
 use crate::cli::tune::check::item::Item;
 use crate::cli::tune::check::kernel;
-use crate::cli::tune::granted::{CAP_IPC_LOCK, cgroup_v1, has_capability};
+use crate::cli::tune::granted::{CAP_IPC_LOCK, cgroup_v1, has_capability, least};
 use crate::ring::uring::{COUNTS_LOCKED, UringOptions, locked_bytes};
 
 /// Threads of the process itself, and some room.
@@ -100,14 +100,10 @@ fn tasks(ground: &Ground) -> Item {
     let name = "tasks";
     let mut limits = ground.cgroup("pids.max");
     limits.extend(cgroup_v1(ground.system, "pids", "pids.max"));
-    let limit = limits
-        .iter()
-        .filter_map(|limit| limit.parse::<u64>().ok())
-        .min();
     let wanted = tasks_wanted(ground);
     let why = "flushes and cold reads run on workers of the kernel, which count as tasks of the \
                process: without one they wait for each other";
-    match limit {
+    match least(&limits) {
         None if limits.is_empty() && !ground.knows_groups() => {
             Item::unknown(name, "/proc/PID/cgroup or /sys/fs/cgroup")
         }

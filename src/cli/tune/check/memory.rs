@@ -3,7 +3,7 @@
 use crate::cli::serve::shards;
 use crate::cli::tune::check::Ground;
 use crate::cli::tune::check::item::{Item, sysctl};
-use crate::cli::tune::granted;
+use crate::cli::tune::granted::{meminfo, memory};
 
 const THP: &str = "/sys/kernel/mm/transparent_hugepage";
 
@@ -28,16 +28,6 @@ fn gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
 }
 
-/// A line of `/proc/meminfo` in bytes.
-fn meminfo(ground: &Ground, field: &str) -> Option<u64> {
-    granted::meminfo(ground.system, field)
-}
-
-/// What the machine has, or a cgroup allows.
-fn machine(ground: &Ground) -> Option<u64> {
-    granted::memory(ground.system)
-}
-
 /// What all shards may take together.
 fn buffers(ground: &Ground, machine: u64) -> u64 {
     let shards = u16::try_from(ground.shards.len()).unwrap_or(u16::MAX);
@@ -48,7 +38,7 @@ fn size(ground: &Ground) -> Item {
     let name = "memory";
     let why = "buffers come from corelane.memory.bytes; the page cache, out of which readers that \
                are behind are served, has the rest, and counts against a container's limit";
-    let Some(machine) = machine(ground) else {
+    let Some(machine) = memory(ground.system) else {
         return Item::unknown(name, "/proc/meminfo");
     };
     let buffers = buffers(ground, machine);
@@ -80,10 +70,11 @@ fn commit(ground: &Ground) -> Item {
     match ground.system.sysctl(NAME).as_deref() {
         None => Item::unknown(NAME, "/proc/sys/vm/overcommit_memory"),
         Some("2") => {
-            let free = meminfo(ground, "CommitLimit").zip(meminfo(ground, "Committed_AS"));
+            let of_machine = |field| meminfo(ground.system, field);
+            let free = of_machine("CommitLimit").zip(of_machine("Committed_AS"));
             let free = free.map(|(limit, used)| limit.saturating_sub(used));
             // a quarter more than the buffers is mapped
-            let mapped = machine(ground).map(|machine| buffers(ground, machine) / 4 * 5);
+            let mapped = memory(ground.system).map(|machine| buffers(ground, machine) / 4 * 5);
             match free.zip(mapped) {
                 Some((free, mapped)) if mapped <= free => {
                     Item::ok(NAME, format!("2; {} are left to commit", gib(free)), why)
