@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use crate::cli::bench::args::Load;
 use crate::cli::disk::Disk;
+use crate::cli::tune::granted::meminfo;
+use crate::cli::tune::system::System;
 
 fn first_line(path: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
@@ -16,14 +18,6 @@ fn cpu_model() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
-}
-
-fn memory_bytes() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 
 /// The file systems of a process's files.
@@ -50,7 +44,7 @@ pub fn machine() -> Value {
         "kernel": first_line("/proc/sys/kernel/osrelease"),
         "cpu": cpu_model(),
         "cpus": cpus,
-        "memory_bytes": memory_bytes(),
+        "memory_bytes": meminfo(&System::here(), "MemTotal"),
         "congestion_control": first_line("/proc/sys/net/ipv4/tcp_congestion_control"),
     })
 }

@@ -1,6 +1,5 @@
 //! A pinned thread for each shard.
 
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -40,8 +39,7 @@ pub type OnStarted = Box<dyn FnOnce(&Started) + Send>;
 /// The cores that shards run on.
 pub fn cores(config: &BrokerConfig) -> anyhow::Result<Vec<usize>> {
     let allowed = affinity::allowed_cores().context("the cores can't be listed")?;
-    let system = System::new(Path::new("/"), "self");
-    let possible = granted::cores(&system).unwrap_or_else(|| allowed.clone());
+    let possible = granted::cores(&System::here()).unwrap_or_else(|| allowed.clone());
     pick(&config.cores, &allowed, &possible)
 }
 
@@ -91,8 +89,7 @@ pub fn run(
     on_started: OnStarted,
 ) -> anyhow::Result<()> {
     let shards = u16::try_from(cores.len()).context("too many cores")?;
-    let system = System::new(Path::new("/"), "self");
-    let machine = granted::memory(&system).unwrap_or(0);
+    let machine = granted::memory(&System::here()).unwrap_or(0);
     let arena = arena_bytes(memory(config.memory, machine, shards) / u64::from(shards));
     let mut bells = Vec::new();
     let mut go = Vec::new();

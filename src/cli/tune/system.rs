@@ -23,6 +23,11 @@ impl System {
         }
     }
 
+    /// This machine, and this process.
+    pub fn here() -> System {
+        System::new(Path::new("/"), "self")
+    }
+
     /// Whether it is this machine, and not a directory that stands for one.
     pub fn is_real(&self) -> bool {
         self.root == Path::new("/")
