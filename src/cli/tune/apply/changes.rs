@@ -1,7 +1,5 @@
 //! What would be written, and writing it.
 
-use std::io;
-
 use anyhow::{Context, bail};
 
 use crate::cli::tune::apply::render::{BOOT_FILE, IRQ_FILE, LIMITS_FILE, Rendered, files};
@@ -53,16 +51,20 @@ impl Changes {
         })
     }
 
+    /// Values that are written.
+    pub fn set(&self) -> impl Iterator<Item = &Value> {
+        self.values.iter().filter(|value| !value.is_kept())
+    }
+
     pub fn count(&self) -> u64 {
-        let values = self.values.iter().filter(|value| !value.is_kept());
-        (values.count() + self.files.len()) as u64
+        (self.set().count() + self.files.len()) as u64
     }
 
     /// Writes everything; answers what failed, of which the state knows what it knew before.
     ///
     /// # Errors
     /// If the state can't be written.
-    pub fn write(&self, system: &System, state: &mut State) -> io::Result<Vec<String>> {
+    pub fn write(&self, system: &System, state: &mut State) -> anyhow::Result<Vec<String>> {
         let earlier = state.clone();
         // whoever is stopped in between can take back what was done: it is known first
         self.values.iter().for_each(|value| state.add(value));
@@ -71,7 +73,7 @@ impl Changes {
         }
         state.write(system)?;
         let mut failed = Vec::new();
-        for value in self.values.iter().filter(|value| !value.is_kept()) {
+        for value in self.set() {
             let Err(error) = system.write(&value.path, &value.to) else {
                 // the kernel may take it and do something else
                 let now = system.setting(&value.path).unwrap_or_default();
@@ -85,13 +87,13 @@ impl Changes {
             state.forget(&value.path, &earlier);
         }
         let mut missing = Vec::new();
-        for (file, _) in &self.files {
+        for (file, now) in &self.files {
             let text = match file.path {
                 LIMITS_FILE => without(&file.text, &missing),
                 _ => file.text.clone(),
             };
             match system.replace(file.path, &text) {
-                Ok(()) => state.wrote(file.path, text),
+                Ok(()) => state.add_file(file.path, now.clone(), &text),
                 Err(error) => {
                     failed.push(format!("{}: {error}", file.path));
                     state.forget(file.path, &earlier);

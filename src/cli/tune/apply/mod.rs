@@ -9,7 +9,7 @@ mod undo;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use serde_json::{Value as Json, json};
 
 use crate::cli::output::{Output, counted};
@@ -58,12 +58,11 @@ pub fn run(options: &TuneApply, output: &Output) -> anyhow::Result<()> {
                 "{set} set; `corelane tune apply --undo` takes them back"
             ))?;
         }
-        if writes
-            && changes
-                .files
-                .iter()
-                .any(|(file, _)| file.path == LIMITS_FILE)
-        {
+        let has_unit = changes
+            .files
+            .iter()
+            .any(|(file, _)| file.path == LIMITS_FILE);
+        if writes && has_unit {
             output.note(
                 "systemctl daemon-reload, and a restart of corelane.service, bring its limits in",
             );
@@ -81,10 +80,6 @@ pub fn run(options: &TuneApply, output: &Output) -> anyhow::Result<()> {
 /// Writes what was shown, if it is still what there is to write.
 fn write(ground: &Ground, shown: &Changes) -> anyhow::Result<Vec<String>> {
     let system = ground.system;
-    let file = || {
-        let file = system.path(state::FILE);
-        format!("{} can't be written: are you root?", file.display())
-    };
     let _lock = state::lock(system, true)?;
     let mut state = State::read(system)?;
     // time went by while somebody read it
@@ -92,7 +87,7 @@ fn write(ground: &Ground, shown: &Changes) -> anyhow::Result<Vec<String>> {
     if Changes::new(&now, &state)? != *shown {
         bail!("the machine has changed meanwhile, and nothing was written: look again");
     }
-    shown.write(system, &mut state).with_context(file)
+    shown.write(system, &mut state)
 }
 
 /// What is not to be seen from the changes.
@@ -124,9 +119,7 @@ fn tell(output: &Output, changes: &Changes) -> io::Result<()> {
     }
     if !changes.values.is_empty() {
         let rows: Vec<Vec<String>> = changes
-            .values
-            .iter()
-            .filter(|value| !value.is_kept())
+            .set()
             .map(|value| vec![value.path.clone(), value.from.clone(), value.to.clone()])
             .collect();
         output.table(&["value", "from", "to"], &rows)?;
@@ -145,8 +138,8 @@ fn tell(output: &Output, changes: &Changes) -> io::Result<()> {
 }
 
 fn object(changes: &Changes, written: bool, failed: &[String], notes: &[String]) -> Json {
-    let values = changes.values.iter().filter(|value| !value.is_kept());
-    let values: Vec<Json> = values
+    let values: Vec<Json> = changes
+        .set()
         .map(|value| json!({ "path": value.path, "from": value.from, "to": value.to }))
         .collect();
     let files = changes.files.iter();

@@ -105,21 +105,12 @@ impl State {
     /// A file was, or will be, written over `current`.
     pub fn add_file(&mut self, path: &str, current: Option<String>, wrote: &str) {
         match self.files.iter_mut().find(|known| known.path == path) {
-            Some(known) => {
-                known.wrote = wrote.to_owned();
-            }
+            Some(known) => known.wrote = wrote.to_owned(),
             None => self.files.push(Kept {
                 path: path.to_owned(),
                 before: current,
                 wrote: wrote.to_owned(),
             }),
-        }
-    }
-
-    /// A file was written with this text.
-    pub fn wrote(&mut self, path: &str, text: String) {
-        if let Some(known) = self.files.iter_mut().find(|known| known.path == path) {
-            known.wrote = text;
         }
     }
 
@@ -158,12 +149,14 @@ impl State {
 
     /// # Errors
     /// The system's.
-    pub fn write(&self, system: &System) -> io::Result<()> {
-        match (self.is_empty(), system.exists(FILE)) {
+    pub fn write(&self, system: &System) -> anyhow::Result<()> {
+        let written = match (self.is_empty(), system.exists(FILE)) {
             (true, true) => system.remove(FILE),
             (true, false) => Ok(()),
             (false, _) => system.replace(FILE, &self.text()),
-        }
+        };
+        let file = system.path(FILE);
+        written.with_context(|| format!("{} can't be written: are you root?", file.display()))
     }
 
     fn text(&self) -> String {

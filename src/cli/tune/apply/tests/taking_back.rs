@@ -58,17 +58,10 @@ fn a_scheduler_that_somebody_else_set_keeps_its_requests() {
 
 #[test]
 fn the_number_of_requests_waits_for_its_scheduler() {
-    let value = |path: &str, from: &str, to: &str| {
-        let [path, from, to] = [path, from, to].map(str::to_owned);
-        Value {
-            path,
-            from,
-            to,
-            boot: None,
-        }
-    };
     let machine = machine();
     let system = machine.system();
+    let value =
+        |path: &str, from: &str, to: &str| Value::new(&system, path.into(), from.into(), to.into());
     machine.put(REQUESTS, "32");
     // one that is gone does not come back, nor does its number
     std::fs::remove_file(system.path(SCHEDULER)).unwrap();
