@@ -1,11 +1,22 @@
-//! A directory that stands for a machine.
+//! A directory that stands for a machine, and what a broker on it is asked to do.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 
 use tempfile::TempDir;
 
+use crate::base::config::{BrokerConfig, Inputs, load};
 use crate::cli::tune::system::System;
+
+/// What a broker has with these overrides.
+pub fn config(overrides: &[&str]) -> BrokerConfig {
+    let inputs = Inputs {
+        overrides: overrides.iter().map(|o| (*o).to_owned()).collect(),
+        host_name: "h".into(),
+        ..Inputs::default()
+    };
+    load(&inputs).unwrap().config
+}
 
 pub struct Fake(TempDir);
 

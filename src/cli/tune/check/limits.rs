@@ -121,7 +121,8 @@ fn tasks(ground: &Ground) -> Item {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::tune::check::machines::{config, looked, metal, two_shards};
+    use crate::cli::tune::check::machines::{looked, metal, two_shards};
+    use crate::cli::tune::fake::config;
     use crate::cli::tune::level::Level;
 
     #[test]

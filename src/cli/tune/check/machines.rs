@@ -4,18 +4,9 @@ use std::collections::BTreeMap;
 
 use super::item::Item;
 use super::{Ground, look};
-use crate::base::config::{BrokerConfig, Inputs, load};
-use crate::cli::tune::fake::Fake;
+use crate::base::config::BrokerConfig;
+use crate::cli::tune::fake::{Fake, config};
 use crate::cli::tune::level::Level;
-
-pub fn config(overrides: &[&str]) -> BrokerConfig {
-    let inputs = Inputs {
-        overrides: overrides.iter().map(|o| (*o).to_owned()).collect(),
-        host_name: "h".into(),
-        ..Inputs::default()
-    };
-    load(&inputs).unwrap().config
-}
 
 /// Everything by its name.
 pub fn looked(

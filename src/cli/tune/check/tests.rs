@@ -1,8 +1,8 @@
 //! Whole machines, each a list of files.
 
-use super::machines::{config, levels, looked, metal, two_shards};
+use super::machines::{levels, looked, metal, two_shards};
 use super::*;
-use crate::cli::tune::fake::Fake;
+use crate::cli::tune::fake::{Fake, config};
 
 #[test]
 fn a_machine_that_is_set_up_has_nothing_to_change() {

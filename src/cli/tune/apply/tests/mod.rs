@@ -4,8 +4,8 @@ mod taking_back;
 
 use super::undo::{Undone, undo};
 use super::*;
-use crate::base::config::{BrokerConfig, Inputs, load};
-use crate::cli::tune::fake::Fake;
+use crate::base::config::BrokerConfig;
+use crate::cli::tune::fake::{self, Fake};
 
 const SWAPPINESS: &str = "/proc/sys/vm/swappiness";
 const SCHEDULER: &str = "/sys/block/nvme0n1/queue/scheduler";
@@ -44,13 +44,7 @@ fn config_with(more: &[&str]) -> BrokerConfig {
         "log.dirs=/data",
         "listeners=PLAINTEXT://:9092",
     ];
-    let overrides = overrides.iter().chain(more);
-    let inputs = Inputs {
-        overrides: overrides.map(|o| (*o).to_owned()).collect(),
-        host_name: "h".into(),
-        ..Inputs::default()
-    };
-    load(&inputs).unwrap().config
+    fake::config(&[&overrides, more].concat())
 }
 
 fn changes(system: &System) -> Changes {
@@ -191,7 +185,7 @@ fn whatever_is_set_now_is_set_after_a_boot_too() {
             .iter()
             .map(|(file, _)| file.text.as_str())
             .collect();
-        for value in changes.values.iter().filter(|value| !value.is_kept()) {
+        for value in changes.set() {
             set += 1;
             let kept = match value.path.strip_prefix("/proc/sys/") {
                 Some(name) => format!("{} = {}\n", name.replace('/', "."), value.to),
