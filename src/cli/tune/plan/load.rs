@@ -119,13 +119,13 @@ pub fn plan(asked: &TunePlan, machines: u32) -> Plan {
         Rate::RecordsPerS(_) => asked.batch.max(record),
         Rate::BytesPerS(_) => asked.batch,
     };
-    let passes = batch >= bypass;
-    let (times, why) = match passes {
+    let (times, journaled, why) = match batch >= bypass {
         true => (
             1.0,
+            0.0,
             "segment alone: batches of 256 KiB and more pass the journal by",
         ),
-        false => (2.0, "journal and segment"),
+        false => (2.0, written, "journal and segment"),
     };
     let device = written * times;
     add(
@@ -150,10 +150,6 @@ pub fn plan(asked: &TunePlan, machines: u32) -> Plan {
     );
 
     let least = LogConfig::default().journal_first_bytes as f64;
-    let journaled = match passes {
-        true => 0.0,
-        false => written,
-    };
     let journal = (journaled * 1e6 * JOURNAL_S / cores).clamp(least, MAX_AUTO_BYTES as f64);
     let journal = (journal as u64).next_power_of_two() as f64;
     add(
@@ -166,8 +162,7 @@ pub fn plan(asked: &TunePlan, machines: u32) -> Plan {
         ),
     );
 
-    let kept_for = asked.lag;
-    let wanted = top / machines * 1e6 * kept_for * KEPT_SHARE;
+    let wanted = top / machines * 1e6 * asked.lag * KEPT_SHARE;
     let floor = (MEMORY_MIN as f64).max(cores * SHARD_MEMORY_MIN as f64);
     let buffers = wanted.max(floor);
     let own = match buffers > MEMORY_MAX as f64 {
@@ -179,9 +174,10 @@ pub fn plan(asked: &TunePlan, machines: u32) -> Plan {
         buffers / MIB,
         "MiB",
         format!(
-            "{} / {machines} (machines) x {kept_for} s behind x {KEPT_SHARE} (half is for readers), \
+            "{} / {machines} (machines) x {} s behind x {KEPT_SHARE} (half is for readers), \
              {} at least{own}",
             rate(top),
+            asked.lag,
             shown(floor / MIB, "MiB"),
         ),
     );
@@ -237,12 +233,12 @@ mod tests {
         }
     }
 
+    fn line<'a>(plan: &'a Plan, name: &str) -> &'a Line {
+        plan.lines.iter().find(|line| line.name == name).unwrap()
+    }
+
     fn value(plan: &Plan, name: &str) -> f64 {
-        plan.lines
-            .iter()
-            .find(|line| line.name == name)
-            .unwrap()
-            .value
+        line(plan, name).value
     }
 
     fn near(found: f64, wanted: f64) -> bool {
@@ -334,16 +330,8 @@ mod tests {
         };
         assert_eq!(value(&buffers("1MB/s", "1"), "buffers"), 128.0);
         let large = buffers("2GB/s", "60");
-        let line = large
-            .lines
-            .iter()
-            .find(|line| line.name == "buffers")
-            .unwrap();
-        assert!(
-            line.formula.contains("set corelane.memory.bytes"),
-            "{}",
-            line.formula
-        );
+        let formula = &line(&large, "buffers").formula;
+        assert!(formula.contains("set corelane.memory.bytes"), "{formula}");
         // 4 GB/s x 4.1 and 4 x 0.58, of which 0.6 is to be busy: 32 shards
         assert_eq!(value(&buffers("2GB/s", "0.1"), "cores"), 32.0);
         assert_eq!(value(&buffers("2GB/s", "0.1"), "buffers"), 1024.0);
