@@ -56,8 +56,15 @@ pub fn has_systemd(system: &System) -> bool {
 
 /// Whether only a script that the unit runs keeps it over a boot.
 pub fn needs_script(value: &Value) -> bool {
-    let is_other = value.path.starts_with("/sys/") && of_queue(value).is_none();
-    is_other || value.path.starts_with("/proc/irq/")
+    is_of_boot(value) || is_of_irq(value)
+}
+
+fn is_of_boot(value: &Value) -> bool {
+    value.path.starts_with("/sys/") && of_queue(value).is_none()
+}
+
+fn is_of_irq(value: &Value) -> bool {
+    value.path.starts_with("/proc/irq/")
 }
 
 /// Files that are read after ours, and set the same to something else.
@@ -135,18 +142,13 @@ fn udev(values: &[Value]) -> Option<String> {
 }
 
 fn boot(values: &[Value]) -> Option<String> {
-    let others = values
-        .iter()
-        .filter(|value| value.path.starts_with("/sys/") && of_queue(value).is_none());
+    let others = values.iter().filter(|value| is_of_boot(value));
     let put = others.map(|value| format!("put {} {}", value.path, value.to));
     with_lines(BOOT, "@path@", put)
 }
 
 fn irq(ground: &Ground, values: &[Value]) -> Option<String> {
-    if !values
-        .iter()
-        .any(|value| value.path.starts_with("/proc/irq/"))
-    {
+    if !values.iter().any(is_of_irq) {
         return None;
     }
     let line = |nic: &String| {
