@@ -121,7 +121,7 @@ fn tasks(ground: &Ground) -> Item {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::tune::check::machines::{looked, metal, two_shards};
+    use crate::cli::tune::check::machines::{level, looked, metal, two_shards};
     use crate::cli::tune::fake::config;
     use crate::cli::tune::level::Level;
 
@@ -133,7 +133,7 @@ mod tests {
                 format!("Max open files 9 1048576 files\nMax locked memory {bytes} 1 bytes\n");
             machine.put("/proc/self/limits", &limits);
         };
-        let level = || looked(&machine, &two_shards(), None)["locked memory"].level;
+        let level = || level(&machine, "locked memory");
         // a completion is 16 bytes, an entry 64, in pages
         assert_eq!(locked_bytes(), 69_632 + 16_384);
         // two, and the one that is tried

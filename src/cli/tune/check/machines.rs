@@ -21,6 +21,11 @@ pub fn looked(
     items.map(|item| (item.name.clone(), item)).collect()
 }
 
+/// Of one item, where no ring was tried.
+pub fn level(machine: &Fake, name: &str) -> Level {
+    looked(machine, &two_shards(), None)[name].level
+}
+
 pub fn levels(items: &BTreeMap<String, Item>, level: Level) -> Vec<&str> {
     let of = items.values().filter(|item| item.level == level);
     of.map(|item| item.name.as_str()).collect()

@@ -297,7 +297,7 @@ fn throttled(ground: &Ground) -> Option<Item> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::tune::check::machines::{looked, metal, two_shards};
+    use crate::cli::tune::check::machines::{level, looked, metal, two_shards};
     use crate::cli::tune::level::Level;
 
     #[test]
@@ -323,7 +323,6 @@ mod tests {
         let machine = metal();
         let mounts = "1 0 0:44 / / rw,noatime - btrfs /dev/none rw\n";
         machine.put("/proc/self/mountinfo", mounts);
-        let items = looked(&machine, &two_shards(), None);
-        assert_eq!(items["/data/log: disks"].level, Level::Unknown);
+        assert_eq!(level(&machine, "/data/log: disks"), Level::Unknown);
     }
 }

@@ -1,6 +1,6 @@
 //! Whole machines, each a list of files.
 
-use super::machines::{levels, looked, metal, two_shards};
+use super::machines::{level, levels, looked, metal, two_shards};
 use super::*;
 use crate::cli::tune::fake::{Fake, config};
 
@@ -250,8 +250,7 @@ fn what_can_be_written_is_named_with_its_file() {
     // a disk that does not offer it keeps what it has
     let machine = metal();
     machine.put("/sys/block/nvme0n1/queue/scheduler", "[mq-deadline] bfq");
-    let items = looked(&machine, &two_shards(), None);
-    assert_eq!(items["nvme0n1: scheduler"].level, Level::Ok);
+    assert_eq!(level(&machine, "nvme0n1: scheduler"), Level::Ok);
 }
 
 #[test]
@@ -265,8 +264,7 @@ fn a_powersaving_governor_that_is_told_to_perform_is_good() {
             "performance",
         );
     }
-    let items = looked(&machine, &two_shards(), None);
-    assert_eq!(items["CPU governor"].level, Level::Ok);
+    assert_eq!(level(&machine, "CPU governor"), Level::Ok);
 }
 
 #[test]
@@ -288,8 +286,7 @@ fn a_container_of_docker_is_told_what_its_defaults_refuse() {
     assert!(items["seccomp"].todo.contains("--security-opt seccomp="));
     assert_eq!(items["CPU quota"].level, Level::Ok);
     // of a process that is only looked at nothing was tried
-    let items = looked(&machine, &two_shards(), None);
-    assert_eq!(items["seccomp"].level, Level::Unknown);
+    assert_eq!(level(&machine, "seccomp"), Level::Unknown);
 }
 
 #[test]
@@ -330,11 +327,9 @@ fn strict_accounting_of_memory_must_leave_room_for_the_buffers() {
     let memory =
         |free: u64| format!("MemTotal: 67108864 kB\nCommitLimit: {free} kB\nCommitted_AS: 0 kB\n");
     machine.put("/proc/meminfo", &memory(8 << 20));
-    let items = looked(&machine, &two_shards(), None);
-    assert_eq!(items["vm.overcommit_memory"].level, Level::Must);
+    assert_eq!(level(&machine, "vm.overcommit_memory"), Level::Must);
     machine.put("/proc/meminfo", &memory(32 << 20));
-    let items = looked(&machine, &two_shards(), None);
-    assert_eq!(items["vm.overcommit_memory"].level, Level::Ok);
+    assert_eq!(level(&machine, "vm.overcommit_memory"), Level::Ok);
 }
 
 #[test]
@@ -344,13 +339,12 @@ fn an_ext4_is_asked_for_its_journal() {
         "/proc/self/mountinfo",
         "1 0 259:2 / / rw - ext4 /dev/nvme0n1p2 rw\n",
     );
-    let level =
-        |machine: &Fake| looked(machine, &two_shards(), None)["/data/log: file system"].level;
-    assert_eq!(level(&machine), Level::Unknown);
+    let level = || level(&machine, "/data/log: file system");
+    assert_eq!(level(), Level::Unknown);
     machine.put("/sys/fs/ext4/nvme0n1p2/journal_task", "<none>");
-    assert_eq!(level(&machine), Level::Must);
+    assert_eq!(level(), Level::Must);
     machine.put("/sys/fs/ext4/nvme0n1p2/journal_task", "312");
-    assert_eq!(level(&machine), Level::Ok);
+    assert_eq!(level(), Level::Ok);
 }
 
 #[test]
@@ -360,11 +354,9 @@ fn flushes_may_be_dropped_only_where_the_cache_keeps() {
         "/proc/self/mountinfo",
         "1 0 259:2 / / rw,noatime - xfs /dev/nvme0n1p2 rw,nobarrier\n",
     );
-    let level =
-        |machine: &Fake| looked(machine, &two_shards(), None)["/data/log: mount options"].level;
-    assert_eq!(level(&machine), Level::Ok);
+    assert_eq!(level(&machine, "/data/log: mount options"), Level::Ok);
     machine.put("/sys/block/nvme0n1/queue/write_cache", "write back");
-    assert_eq!(level(&machine), Level::Must);
+    assert_eq!(level(&machine, "/data/log: mount options"), Level::Must);
 }
 
 #[test]
