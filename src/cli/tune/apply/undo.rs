@@ -1,5 +1,7 @@
 //! Taking back what was set, as far as nobody has changed it since.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use crate::cli::output::{Output, counted};
@@ -28,6 +30,8 @@ pub fn undo(system: &System, state: &mut State) -> Undone {
     values.reverse();
     values.sort_by_key(|value| value.path.ends_with("/nr_requests"));
     let boot = boot(system);
+    // which ones were put back, or could not be: a number of requests goes with its scheduler
+    let mut written: BTreeMap<String, bool> = BTreeMap::new();
     let before: Vec<Option<String>> = values
         .iter()
         .map(|value| system.setting(&value.path))
@@ -45,29 +49,29 @@ pub fn undo(system: &System, state: &mut State) -> Undone {
         }
         let is_ours = match value.is_kept() {
             // with its scheduler or not at all
-            true => {
-                let scheduler = path.replace("/nr_requests", "/scheduler: ");
-                let is_among = |lines: &[String]| lines.iter().any(|l| l.starts_with(&scheduler));
-                if is_among(&undone.failed) {
+            true => match written.get(&path.replace("/nr_requests", "/scheduler")) {
+                Some(true) => true,
+                Some(false) => {
                     state.values.insert(0, value);
                     continue;
                 }
-                if !is_among(&undone.restored) {
-                    continue;
-                }
-                true
-            }
+                None => continue,
+            },
             false => before == value.to || before == value.from,
         };
         match system.setting(path) {
             Some(now) if now == value.from => {}
-            _ if is_ours => match system.write(path, &value.from) {
-                Ok(()) => undone.restored.push(format!("{path}: {}", value.from)),
-                Err(error) => {
-                    undone.failed.push(format!("{path}: {error}"));
-                    state.values.insert(0, value);
+            _ if is_ours => {
+                let done = system.write(path, &value.from);
+                written.insert(path.clone(), done.is_ok());
+                match done {
+                    Ok(()) => undone.restored.push(format!("{path}: {}", value.from)),
+                    Err(error) => {
+                        undone.failed.push(format!("{path}: {error}"));
+                        state.values.insert(0, value);
+                    }
                 }
-            },
+            }
             _ => undone
                 .left
                 .push(format!("{path} is {before}, not {} as set", value.to)),
