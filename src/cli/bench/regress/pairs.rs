@@ -1,7 +1,7 @@
 //! Runs one workload: floor and broker in turn, pair after pair.
 
 use std::cell::Cell;
-use std::fs;
+use std::fs::{self, File};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
+use nix::unistd::syncfs;
 
 use crate::cli::bench::regress::workload::{Against, Metric, Workload};
 use crate::cli::rig::kafka::{self, Fetch, Plain, Produce};
@@ -19,9 +20,9 @@ use crate::cli::rig::server::{BrokerSetup, Server};
 /// Set by an interrupt: the load that runs fails.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Answers while a topic is filled come sooner, and a broker rests sooner that has nothing to do.
+/// Answers while a topic is filled come sooner, and a server rests sooner that has nothing to do.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often a broker is looked at that is to come to rest, and how much of a core is rest.
+/// How often a server is looked at that is to come to rest, and how much of a core is rest.
 const LOOK: Duration = Duration::from_millis(250);
 const REST: f64 = 0.04;
 
@@ -178,8 +179,7 @@ impl Rig {
         self.ring_bytes / 4 / batch.len() as u64 / load.connections as u64
     }
 
-    /// Gives the broker's partitions what is to be fetched, and waits until it is at rest: what it
-    /// does of its own accord after a load is no cost of reading.
+    /// Gives the broker's partitions what is to be fetched.
     fn filled(&self, load: &Workload, server: &Server, batch: &[u8]) -> anyhow::Result<Fetch> {
         let batches = self.batches(load, batch);
         let mut produce = Produce::spread(batch, load.connections, load.partitions);
@@ -195,11 +195,19 @@ impl Rig {
                     .map_err(|error| anyhow!("filling the topic: {error}"))?;
             }
         }
-        rest(server)?;
         let records = load.records as i64;
         let end = batches as i64 * records;
         let fetch = Fetch::new(load.connections, batch.len() as i32 + 1, records, end);
         Ok(fetch)
+    }
+
+    /// Writes out what was left to be written, by this server's start and by whatever ran before, and
+    /// waits until it does next to nothing: that is no cost of a load, and comes as it likes.
+    fn settle(&self, server: &Server) -> anyhow::Result<()> {
+        File::open(&self.scratch)
+            .and_then(|dir| Ok(syncfs(dir)?))
+            .with_context(|| format!("can't write out {}", self.scratch.display()))?;
+        rest(server)
     }
 
     fn run(
@@ -209,6 +217,7 @@ impl Rig {
         traffic: &mut dyn Traffic,
         until_steady: bool,
     ) -> anyhow::Result<Measured> {
+        self.settle(server)?;
         let plan = Plan {
             connections: load.connections,
             pace: load.pace,
@@ -256,7 +265,7 @@ fn rest(server: &Server) -> anyhow::Result<()> {
         go_on()?;
         ensure!(
             began.elapsed() < PATIENCE,
-            "the broker works on {PATIENCE:?} after its topic was filled: {}",
+            "the server works on {PATIENCE:?} after it was made ready: {}",
             server.told()
         );
     }
