@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use corelane::cli::rig::kafka::{self, Fetch, Plain, Produce};
 use corelane::cli::rig::load::{self, Outcome, Pace, Plan, Traffic};
-use corelane::cli::rig::machine::{self, Cpu};
+use corelane::cli::rig::machine;
 use corelane::cli::rig::server::{BrokerSetup, Server};
 
 pub struct Bench {
@@ -39,31 +39,8 @@ const KIB: usize = 1024;
 const PREFIX: &str = "corelane-bench-";
 const JOURNAL: &str = "corelane.journal.size=1073741824";
 
-struct Measured {
-    outcome: Outcome,
-    cpu: Cpu,
-}
-
-impl Measured {
-    fn cpu_per_gb(&self) -> f64 {
-        let bytes = self.outcome.sent_bytes.max(self.outcome.received_bytes);
-        self.cpu.cost() / (bytes as f64 / 1e9)
-    }
-
-    /// The server's process alone.
-    fn process_per_gb(&self) -> f64 {
-        let bytes = self.outcome.sent_bytes.max(self.outcome.received_bytes);
-        self.cpu.server / (bytes as f64 / 1e9)
-    }
-
-    fn cpu_us_each(&self) -> f64 {
-        self.cpu.cost() * 1e6 / self.outcome.answers as f64
-    }
-
-    fn mb_per_s(&self) -> f64 {
-        let bytes = self.outcome.sent_bytes.max(self.outcome.received_bytes);
-        self.outcome.per_second(bytes) / 1e6
-    }
+fn mb_per_s(outcome: &Outcome) -> f64 {
+    outcome.gigabytes() * 1e3 / outcome.elapsed.as_secs_f64()
 }
 
 impl Bench {
@@ -97,14 +74,14 @@ impl Bench {
             connections,
             pace,
             warmup: Duration::from_secs_f64((self.seconds / 3.0).max(0.5)),
-            until_steady: None,
+            until_steady: false,
             run: Duration::from_secs_f64(self.seconds),
             congestion: Some("cubic"),
             interrupted: None,
         }
     }
 
-    fn measure(&self, server: &Server, plan: Plan, traffic: &mut dyn Traffic) -> Measured {
+    fn measure(&self, server: &Server, plan: Plan, traffic: &mut dyn Traffic) -> Outcome {
         self.measure_as(server, plan, traffic, &mut |_, _| Ok(()))
     }
 
@@ -114,25 +91,8 @@ impl Bench {
         plan: Plan,
         traffic: &mut dyn Traffic,
         prepare: &mut dyn FnMut(usize, &mut TcpStream) -> std::io::Result<()>,
-    ) -> Measured {
-        let pid = server.pid();
-        let (before, after) = (
-            std::cell::Cell::new(Cpu::default()),
-            std::cell::Cell::new(Cpu::default()),
-        );
-        let outcome = load::run(
-            server.addr,
-            plan,
-            traffic,
-            prepare,
-            &mut || before.set(Cpu::now(pid)),
-            &mut || after.set(Cpu::now(pid)),
-        )
-        .unwrap_or_else(|e| panic!("the load failed: {e}"));
-        Measured {
-            outcome,
-            cpu: after.get().since(before.get()),
-        }
+    ) -> Outcome {
+        load::run(server, plan, traffic, prepare).unwrap_or_else(|e| panic!("the load failed: {e}"))
     }
 
     /// A B A B ..; the medians of both.
@@ -198,18 +158,18 @@ fn produce(b: &Bench, name: &str, records: usize, at_most: f64) {
             let dir = b.fresh("produce");
             let server = broker(&b.setup(&dir).set(JOURNAL));
             kafka::create_topics(server.addr, &[(kafka::TOPIC, 4)]).expect("topic");
-            let plan = plan.until_steady(&server);
+            let plan = plan.until_steady();
             let m = b.measure(&server, plan, &mut Produce::spread(&batch, connections, 4));
-            rate.set((m.mb_per_s(), rate.get().1));
-            process.set((m.process_per_gb(), process.get().1));
+            rate.set((mb_per_s(&m), rate.get().1));
+            process.set((m.cpu.server / m.gigabytes(), process.get().1));
             m.cpu_per_gb()
         },
         || {
             let dir = b.fresh("floor");
             let server = floor_server(b, &["ingest", "--file", &floor_file(&dir)]);
             let m = b.measure(&server, plan, &mut Plain::of_batch(&batch, connections));
-            rate.set((rate.get().0, m.mb_per_s()));
-            process.set((process.get().0, m.process_per_gb()));
+            rate.set((rate.get().0, mb_per_s(&m)));
+            process.set((process.get().0, m.cpu.server / m.gigabytes()));
             m.cpu_per_gb()
         },
     );
@@ -318,9 +278,9 @@ fn small(b: &Bench) {
         let m = b.measure(&server, plan, &mut Produce::spread(&batch, connections, 16));
         note(&format!(
             "{policy}: {:.0} requests/s, p50 {:.0} us, p99 {:.0} us",
-            m.outcome.per_second(m.outcome.answers),
-            m.outcome.quantile_us(0.5),
-            m.outcome.quantile_us(0.99)
+            m.per_second(m.answers),
+            m.quantile_us(0.5),
+            m.quantile_us(0.99)
         ));
         m.cpu_us_each()
     };
@@ -368,7 +328,7 @@ fn partitions(b: &Bench) {
         b.plan(connections, Pace::Depth(4)),
         &mut Produce::spread(&batch, connections, 1),
     );
-    let rate = saturated.outcome.per_second(saturated.outcome.answers) / 2.0;
+    let rate = saturated.per_second(saturated.answers) / 2.0;
     note(&format!(
         "saturation with one partition: {:.0} requests/s; half of it is offered",
         rate * 2.0
@@ -387,14 +347,11 @@ fn partitions(b: &Bench) {
             a.push(at_half(&many, partitions));
             c.push(at_half(&one, 1));
         }
-        let pick = |of: &[Measured], f: fn(&Measured) -> f64| median(of.iter().map(f).collect());
+        let pick = |of: &[Outcome], f: fn(&Outcome) -> f64| median(of.iter().map(f).collect());
         if partitions == 10_000 {
             for (q, f) in [
-                (
-                    "p50",
-                    (|m| m.outcome.quantile_us(0.5)) as fn(&Measured) -> f64,
-                ),
-                ("p99", |m| m.outcome.quantile_us(0.99)),
+                ("p50", (|m| m.quantile_us(0.5)) as fn(&Outcome) -> f64),
+                ("p99", |m| m.quantile_us(0.99)),
             ] {
                 line(
                     &format!("commit {q}, 10,000 partitions against 1"),
@@ -405,7 +362,7 @@ fn partitions(b: &Bench) {
                 );
             }
         } else {
-            let f = |m: &Measured| m.cpu_per_gb();
+            let f = |m: &Outcome| m.cpu_per_gb();
             line(
                 "1000 partitions against 1, same load",
                 pick(&a, f),
@@ -425,7 +382,7 @@ fn lanes(b: &Bench) {
         let server = broker(&b.setup(&b.fresh("lanes")).set(JOURNAL).cores("2"));
         kafka::create_topics(server.addr, &[(kafka::TOPIC, 16)]).expect("topic");
         let leaders = kafka::leaders(server.addr).expect("metadata");
-        let plan = b.plan(connections, Pace::Depth(2)).until_steady(&server);
+        let plan = b.plan(connections, Pace::Depth(2)).until_steady();
         let m = if shown {
             let mut traffic = Produce::new(&batch, -1, &by_leader(&leaders, connections));
             b.measure_as(&server, plan, &mut traffic, &mut |_, s| kafka::introduce(s))
@@ -477,9 +434,9 @@ fn shards(b: &Bench) {
         kafka::create_topics(server.addr, &[(kafka::TOPIC, 16)]).expect("topic");
         let leaders = kafka::leaders(server.addr).expect("metadata");
         let mut traffic = Produce::new(&batch, -1, &by_leader(&leaders, connections));
-        let plan = plan.until_steady(&server);
+        let plan = plan.until_steady();
         let m = b.measure_as(&server, plan, &mut traffic, &mut |_, s| kafka::introduce(s));
-        note(&format!("cores {cores}: {:.0} MB/s", m.mb_per_s()));
+        note(&format!("cores {cores}: {:.0} MB/s", mb_per_s(&m)));
         m.cpu_per_gb()
     };
     let (two, one) = b.pairs(|| run("2"), || run("0-0"));

@@ -154,26 +154,19 @@ impl Soak {
     }
 
     fn window(&mut self, pace: Pace, seconds: f64) -> Result<Outcome, String> {
-        let addr = self.server().addr;
+        let server = self.server.as_ref().expect("it runs");
         let work = self.work.as_mut().expect("a topic is there");
         let plan = Plan {
             connections: PARTITIONS,
             pace,
             warmup: Duration::from_secs_f64(0.5),
-            until_steady: None,
+            until_steady: false,
             run: Duration::from_secs_f64(seconds - 0.5),
             congestion: Some("cubic"),
             interrupted: None,
         };
         let produce = &mut work.produce;
-        let outcome = load::run(
-            addr,
-            plan,
-            produce,
-            &mut |_, _| Ok(()),
-            &mut || (),
-            &mut || (),
-        );
+        let outcome = load::run(server, plan, produce, &mut |_, _| Ok(()));
         produce.disconnected();
         let outcome = outcome?;
         work.consumer.check()?;

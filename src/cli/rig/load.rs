@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::TcpCongestion;
 
-use crate::cli::rig::machine;
+use crate::cli::rig::machine::{self, Cpu};
 use crate::cli::rig::server::Server;
 
 /// Where frames come from and where answers go.
@@ -50,9 +50,9 @@ pub struct Plan {
     pub pace: Pace,
     /// Time before the measured one, in which the same is done.
     pub warmup: Duration,
-    /// The warm-up goes on as long as this process takes more memory, a minute at most:
+    /// The warm-up goes on as long as the server takes more memory, a minute at most:
     /// pages that are touched for the first time are no cost of a server that runs on.
-    pub until_steady: Option<u32>,
+    pub until_steady: bool,
     /// How long is measured.
     pub run: Duration,
     /// Congestion control of the load's sockets; none: the system's.
@@ -62,10 +62,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The same, with a warm-up until this server has the memory that it will have.
-    pub fn until_steady(self, server: &Server) -> Plan {
+    /// The same, with a warm-up until the server has the memory that it will have.
+    pub fn until_steady(self) -> Plan {
         Plan {
-            until_steady: Some(server.pid()),
+            until_steady: true,
             ..self
         }
     }
@@ -88,6 +88,8 @@ pub struct Outcome {
     pub received_bytes: u64,
     /// The time in which the rest came about.
     pub elapsed: Duration,
+    /// Spent in it.
+    pub cpu: Cpu,
     /// Nanoseconds from (intended) send to the whole answer.
     pub latency: Histogram<u64>,
 }
@@ -96,6 +98,21 @@ impl Outcome {
     /// So much a second.
     pub fn per_second(&self, count: u64) -> f64 {
         count as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Of the way that carries more, in 1e9 bytes.
+    pub fn gigabytes(&self) -> f64 {
+        self.sent_bytes.max(self.received_bytes) as f64 / 1e9
+    }
+
+    /// CPU seconds of all but the load for a gigabyte.
+    pub fn cpu_per_gb(&self) -> f64 {
+        self.cpu.cost() / self.gigabytes()
+    }
+
+    /// The same for one request, in us.
+    pub fn cpu_us_each(&self) -> f64 {
+        self.cpu.cost() * 1e6 / self.answers as f64
     }
 
     /// In us.
@@ -120,20 +137,18 @@ struct Connection {
     body_length: usize,
 }
 
-/// Runs a load. `start` is called when the warm-up ends, `end` when the measured time does.
+/// Runs a load. `prepare` has each connection first, with its number.
 pub fn run(
-    addr: SocketAddr,
+    server: &Server,
     plan: Plan,
     traffic: &mut dyn Traffic,
     prepare: &mut dyn FnMut(usize, &mut TcpStream) -> io::Result<()>,
-    start: &mut dyn FnMut(),
-    end: &mut dyn FnMut(),
 ) -> Result<Outcome, String> {
     let fail = |what: &str, e: io::Error| format!("{what}: {e}");
     let poll = Poll::new().map_err(|e| fail("epoll", e))?;
     let mut connections = Vec::new();
     for i in 0..plan.connections {
-        let mut socket = TcpStream::connect(addr).map_err(|e| fail("connect", e))?;
+        let mut socket = TcpStream::connect(server.addr).map_err(|e| fail("connect", e))?;
         if let Some(name) = plan.congestion {
             set_congestion(&socket, name).map_err(|e| fail(name, e))?;
         }
@@ -161,6 +176,7 @@ pub fn run(
         sent_bytes: 0,
         received_bytes: 0,
         elapsed: Duration::ZERO,
+        cpu: Cpu::default(),
         latency: Histogram::new(3).expect("3 digits are allowed"),
     };
     let mut scratch = vec![0u8; 256 * 1024];
@@ -175,18 +191,20 @@ pub fn run(
         let now = Instant::now();
         if !measuring && now >= measured_from {
             let before = resident;
-            resident = plan.until_steady.map_or(0.0, machine::resident_mib);
+            if plan.until_steady {
+                resident = machine::resident_mib(server.pid());
+            }
             if resident > before + STEADY_MIB && now - began < LONGEST_WARMUP {
                 measured_from = now + STEADY_TIME;
             } else {
                 measuring = true;
                 measured_from = now;
-                start();
+                outcome.cpu = Cpu::now(server.pid());
             }
         }
         let ends = measured_from + plan.run;
         if now >= ends {
-            end();
+            outcome.cpu = Cpu::now(server.pid()).since(outcome.cpu);
             outcome.elapsed = now - measured_from;
             return Ok(outcome);
         }

@@ -1,6 +1,5 @@
 //! Runs one workload: floor and broker in turn, pair after pair.
 
-use std::cell::Cell;
 use std::fs::{self, File};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use nix::unistd::syncfs;
 use crate::cli::bench::regress::workload::{Against, Metric, Workload};
 use crate::cli::rig::kafka::{self, Fetch, Plain, Produce};
 use crate::cli::rig::load::{self, Outcome, Plan, Traffic};
-use crate::cli::rig::machine::{Cpu, process_seconds};
+use crate::cli::rig::machine::process_seconds;
 use crate::cli::rig::server::{BrokerSetup, Server};
 
 /// Set by an interrupt: the load that runs fails.
@@ -60,11 +59,6 @@ impl Figures {
     }
 }
 
-struct Measured {
-    outcome: Outcome,
-    cpu: Cpu,
-}
-
 impl Rig {
     /// All pairs of a workload; `done` is told of each.
     pub fn measure(&self, load: &Workload, done: &mut dyn FnMut()) -> anyhow::Result<Vec<Figures>> {
@@ -91,7 +85,7 @@ impl Rig {
                 }
             };
             for figures in &mut figures {
-                let of = |side: &Measured| figures.metric.of(&side.outcome, &side.cpu);
+                let of = |side: &Outcome| figures.metric.of(side);
                 let pair = of(&floor).zip(of(&broker)).with_context(|| {
                     format!("{}: nothing was answered: give --seconds more", figures.row)
                 })?;
@@ -110,7 +104,7 @@ impl Rig {
 
     /// Runs the load on a new floor program. Its file is that of the pairs before: it is written
     /// once.
-    fn floor(&self, load: &Workload, batch: &[u8]) -> anyhow::Result<Measured> {
+    fn floor(&self, load: &Workload, batch: &[u8]) -> anyhow::Result<Outcome> {
         let dir = self.directory("floor")?;
         let core = self.broker_core.to_string();
         let (name, what, mut traffic) = match load.against {
@@ -147,7 +141,7 @@ impl Rig {
 
     /// Runs the load on a new broker. Its files go with it, so that nothing of them is written back
     /// while the floor is measured.
-    fn broker(&self, load: &Workload, batch: &[u8]) -> anyhow::Result<Measured> {
+    fn broker(&self, load: &Workload, batch: &[u8]) -> anyhow::Result<Outcome> {
         let home = self.directory("broker")?;
         let mut setup = BrokerSetup::new(&self.broker, &home.join("data"));
         setup.cores = format!("{0}-{0}", self.broker_core);
@@ -216,32 +210,22 @@ impl Rig {
         server: &Server,
         traffic: &mut dyn Traffic,
         until_steady: bool,
-    ) -> anyhow::Result<Measured> {
+    ) -> anyhow::Result<Outcome> {
         self.settle(server)?;
         let plan = Plan {
             connections: load.connections,
             pace: load.pace,
             warmup: self.warmup,
-            until_steady: until_steady.then_some(server.pid()),
+            until_steady,
             run: self.run,
             congestion: None,
             interrupted: Some(&INTERRUPTED),
         };
-        let (begin, end) = (Cell::new(Cpu::default()), Cell::new(Cpu::default()));
-        let outcome = load::run(
-            server.addr,
-            plan,
-            traffic,
-            &mut |_, _| Ok(()),
-            &mut || begin.set(Cpu::now(server.pid())),
-            &mut || end.set(Cpu::now(server.pid())),
-        );
-        let outcome = outcome.map_err(|error| match server.told().as_str() {
+        let outcome = load::run(server, plan, traffic, &mut |_, _| Ok(()));
+        outcome.map_err(|error| match server.told().as_str() {
             "" => anyhow!("{}: {error}", load.name),
             told => anyhow!("{}: {error}; the server says: {told}", load.name),
-        })?;
-        let cpu = end.get().since(begin.get());
-        Ok(Measured { outcome, cpu })
+        })
     }
 }
 

@@ -1,7 +1,6 @@
 //! The fixed set of workloads, and what is read from a run of one.
 
 use crate::cli::rig::load::{Outcome, Pace};
-use crate::cli::rig::machine::Cpu;
 
 /// What the broker is held against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +57,11 @@ impl Metric {
     }
 
     /// None where nothing came about.
-    pub fn of(self, outcome: &Outcome, cpu: &Cpu) -> Option<f64> {
-        let gigabytes = outcome.sent_bytes.max(outcome.received_bytes) as f64 / 1e9;
+    pub fn of(self, outcome: &Outcome) -> Option<f64> {
         let figure = match self {
-            Metric::CpuPerGb => cpu.cost() / gigabytes,
-            Metric::SecondsPerGb => outcome.elapsed.as_secs_f64() / gigabytes,
-            Metric::CpuEach => cpu.cost() * 1e6 / outcome.answers as f64,
+            Metric::CpuPerGb => outcome.cpu_per_gb(),
+            Metric::SecondsPerGb => outcome.elapsed.as_secs_f64() / outcome.gigabytes(),
+            Metric::CpuEach => outcome.cpu_us_each(),
             Metric::Latency(q) => outcome.quantile_us(q),
         };
         (figure.is_finite() && figure > 0.0).then_some(figure)
@@ -172,6 +170,7 @@ mod tests {
     use hdrhistogram::Histogram;
 
     use super::*;
+    use crate::cli::rig::machine::Cpu;
 
     #[test]
     fn figures_are_costs_of_what_came_about() {
@@ -184,14 +183,14 @@ mod tests {
             sent_bytes: 500_000_000,
             received_bytes: 1000,
             elapsed: Duration::from_secs(2),
+            cpu: Cpu {
+                system: 1.5,
+                load: 0.5,
+                server: 0.2,
+            },
             latency,
         };
-        let cpu = Cpu {
-            system: 1.5,
-            load: 0.5,
-            server: 0.2,
-        };
-        let figure = |metric: Metric| metric.of(&outcome, &cpu).unwrap();
+        let figure = |metric: Metric| metric.of(&outcome).unwrap();
         assert_eq!(figure(Metric::CpuPerGb), 2.0);
         assert_eq!(figure(Metric::SecondsPerGb), 4.0);
         assert_eq!(figure(Metric::CpuEach), 1000.0);
@@ -202,7 +201,7 @@ mod tests {
             received_bytes: 0,
             ..outcome
         };
-        assert_eq!(Metric::CpuEach.of(&nothing, &cpu), None);
+        assert_eq!(Metric::CpuEach.of(&nothing), None);
         assert_eq!(Metric::Latency(0.999).unit(), "p99.9 us");
         assert_eq!(Metric::Latency(0.5).unit(), "p50 us");
     }
