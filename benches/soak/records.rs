@@ -10,13 +10,10 @@ use std::time::{Duration, Instant};
 
 use corelane::base::checksum::crc32c;
 use corelane::base::time::Timestamp;
-use corelane::cli::rig::kafka::{call, request};
+use corelane::cli::rig::kafka::{call, decode, request};
 use corelane::cli::rig::load::Traffic;
-use corelane::wire::api::ApiKey;
 use corelane::wire::batch::{BatchBuilder, CRC_START, batches, records};
 use corelane::wire::compress::Codec;
-use corelane::wire::frame;
-use corelane::wire::message::Message;
 use corelane::wire::messages::*;
 use corelane::wire::records::Records;
 
@@ -167,9 +164,7 @@ impl Traffic for Produce {
     }
 
     fn answer(&mut self, connection: usize, head: &[u8], _: usize) -> Result<(), String> {
-        let (_, mut body) = frame::read_response_header(head, ApiKey::Produce, PRODUCE)
-            .map_err(|e| e.to_string())?;
-        let answer = ProduceResponse::decode(&mut body, PRODUCE).map_err(|e| e.to_string())?;
+        let answer: ProduceResponse<'_> = decode(head, PRODUCE).map_err(|e| e.to_string())?;
         let number = self.templates[connection].in_flight.pop_front();
         let number = number.ok_or("an answer that nobody asked for")?;
         for topic in answer.responses.iter() {
@@ -306,9 +301,7 @@ fn follow(
 }
 
 fn take(topic: &Topic, expected: &[u8], answer: &[u8]) -> Result<(), String> {
-    let (_, mut body) =
-        frame::read_response_header(answer, ApiKey::Fetch, FETCH).map_err(|e| e.to_string())?;
-    let answer = FetchResponse::decode(&mut body, FETCH).map_err(|e| e.to_string())?;
+    let answer: FetchResponse<'_> = decode(answer, FETCH).map_err(|e| e.to_string())?;
     for part in answer
         .responses
         .iter()

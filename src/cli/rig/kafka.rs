@@ -5,7 +5,6 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::base::time::Timestamp;
-use crate::wire::api::ApiKey;
 use crate::wire::batch::BatchBuilder;
 use crate::wire::compress::Codec;
 use crate::wire::frame;
@@ -44,6 +43,13 @@ pub fn call(socket: &mut TcpStream, request: &[u8]) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
+/// What an answer's bytes say.
+pub fn decode<'a, M: Message<'a>>(answer: &'a [u8], version: i16) -> io::Result<M> {
+    let header = frame::read_response_header(answer, M::API, version);
+    let (_, mut body) = header.map_err(io::Error::other)?;
+    M::decode(&mut body, version).map_err(io::Error::other)
+}
+
 /// No topics take longer to make.
 const CREATION: Duration = Duration::from_secs(120);
 
@@ -69,10 +75,7 @@ pub fn create_topics(addr: SocketAddr, topics: &[(&str, i32)]) -> io::Result<()>
     let mut socket = TcpStream::connect(addr)?;
     socket.set_read_timeout(Some(CREATION))?;
     let answer = call(&mut socket, &request)?;
-    let mut body = frame::read_response_header(&answer, ApiKey::CreateTopics, 5)
-        .map_err(io::Error::other)?
-        .1;
-    let decoded = CreateTopicsResponse::decode(&mut body, 5).map_err(io::Error::other)?;
+    let decoded: CreateTopicsResponse<'_> = decode(&answer, 5)?;
     match decoded.topics.iter().find(|t| t.error_code != 0) {
         None => Ok(()),
         Some(t) => Err(io::Error::other(format!(
@@ -98,10 +101,7 @@ pub fn leaders(addr: SocketAddr) -> io::Result<Vec<i32>> {
         },
     );
     let answer = call(&mut socket, &request)?;
-    let mut body = frame::read_response_header(&answer, ApiKey::Metadata, 9)
-        .map_err(io::Error::other)?
-        .1;
-    let decoded = MetadataResponse::decode(&mut body, 9).map_err(io::Error::other)?;
+    let decoded: MetadataResponse<'_> = decode(&answer, 9)?;
     let mut found = Vec::new();
     for topic in decoded.topics.iter() {
         for p in topic.partitions.iter() {
@@ -167,10 +167,7 @@ impl Produce {
     pub fn spread(batch: &[u8], connections: usize, partitions: i32) -> Produce {
         let own = (0..connections as i32)
             .map(|c| {
-                let all: Vec<i32> = (0..partitions).collect();
-                let own: Vec<i32> = all
-                    .iter()
-                    .copied()
+                let own: Vec<i32> = (0..partitions)
                     .filter(|p| p % connections as i32 == c)
                     .collect();
                 if own.is_empty() {
@@ -214,9 +211,7 @@ impl Traffic for Produce {
     }
 
     fn answer(&mut self, _: usize, head: &[u8], _: usize) -> Result<(), String> {
-        let (_, mut body) = frame::read_response_header(head, ApiKey::Produce, PRODUCE)
-            .map_err(|e| e.to_string())?;
-        let answer = ProduceResponse::decode(&mut body, PRODUCE).map_err(|e| e.to_string())?;
+        let answer: ProduceResponse<'_> = decode(head, PRODUCE).map_err(|e| e.to_string())?;
         for topic in answer.responses.iter() {
             for p in topic.partition_responses.iter() {
                 if p.error_code != 0 {
