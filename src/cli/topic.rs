@@ -3,15 +3,11 @@
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use crate::base::ids::Uuid;
 use crate::cli::args::{Broker, TopicAction};
 use crate::cli::client::{ClientError, Cluster, TopicInfo};
 use crate::cli::consume::offsets;
 use crate::cli::output::{Output, counted};
-use crate::wire::messages::{
-    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
-    DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse,
-};
+use crate::wire::messages::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 
 pub fn run(broker: &Broker, action: TopicAction, output: &Output) -> anyhow::Result<()> {
     let mut cluster = Cluster::open(&broker.bootstrap, broker.timeout)?;
@@ -56,9 +52,7 @@ fn create(
     request: &CreateTopicsRequest<'_>,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let connection = cluster.controller()?;
-    let version = connection.version::<CreateTopicsRequest<'_>>(i16::MAX)?;
-    let answer: CreateTopicsResponse<'_> = connection.call(request, version)?;
+    let answer = cluster.create_topics(request)?;
     let mut failed = 0;
     for topic in &answer.topics {
         let done = ClientError::check(topic.error_code, topic.error_message, || {
@@ -212,22 +206,8 @@ fn delete(
     timeout_ms: i32,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let connection = cluster.controller()?;
-    let version = connection.version::<DeleteTopicsRequest<'_>>(i16::MAX)?;
-    let plain: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut states = Vec::new();
-    for name in &plain {
-        states.push(DeleteTopicState {
-            name: Some(name),
-            topic_id: Uuid::ZERO,
-        });
-    }
-    let request = DeleteTopicsRequest {
-        topics: states.as_slice().into(),
-        topic_names: plain.as_slice().into(),
-        timeout_ms,
-    };
-    let answer: DeleteTopicsResponse<'_> = connection.call(&request, version)?;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let answer = cluster.delete_topics(&names, timeout_ms)?;
     let mut failed = 0;
     for topic in &answer.responses {
         let name = topic.name.unwrap_or("?");

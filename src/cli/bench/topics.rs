@@ -12,9 +12,8 @@ use crate::cli::bench::args::Load;
 use crate::cli::bench::world::{Place, Target};
 use crate::cli::client::{ClientError, Cluster, TopicInfo};
 use crate::wire::messages::{
-    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
-    DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse, FetchRequest,
-    InitProducerIdRequest, InitProducerIdResponse, ProduceRequest,
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, FetchRequest, InitProducerIdRequest,
+    InitProducerIdResponse, ProduceRequest,
 };
 
 /// From these versions on topics have ids only; below, names work with every broker.
@@ -138,10 +137,7 @@ fn create(cluster: &mut Cluster, load: &Load, name: &str) -> anyhow::Result<()> 
         timeout_ms: load.broker.timeout.as_millis() as i32,
         ..Default::default()
     };
-    let connection = cluster.controller()?;
-    let version = connection.version::<CreateTopicsRequest<'_>>(i16::MAX)?;
-    let answer: CreateTopicsResponse<'_> = connection.call(&request, version)?;
-    for topic in &answer.topics {
+    for topic in &cluster.create_topics(&request)?.topics {
         ClientError::check(topic.error_code, topic.error_message, || {
             format!("topic {name}")
         })?;
@@ -245,20 +241,8 @@ fn behind(
 
 /// Removes the topic.
 pub fn remove(cluster: &mut Cluster, load: &Load, name: &str) -> anyhow::Result<()> {
-    let names = [name];
-    let states = [DeleteTopicState {
-        name: Some(name),
-        ..Default::default()
-    }];
-    let request = DeleteTopicsRequest {
-        topics: states.as_slice().into(),
-        topic_names: names.iter().copied().collect(),
-        timeout_ms: load.broker.timeout.as_millis() as i32,
-    };
-    let connection = cluster.controller()?;
-    let version = connection.version::<DeleteTopicsRequest<'_>>(i16::MAX)?;
-    let answer: DeleteTopicsResponse<'_> = connection.call(&request, version)?;
-    for topic in &answer.responses {
+    let timeout_ms = load.broker.timeout.as_millis() as i32;
+    for topic in &cluster.delete_topics(&[name], timeout_ms)?.responses {
         ClientError::check(topic.error_code, topic.error_message, || {
             format!("topic {name}")
         })?;

@@ -5,6 +5,7 @@ mod connection;
 mod error;
 mod offsets;
 mod partition;
+mod topics;
 
 pub use cluster::{Cluster, PartitionInfo, TopicInfo};
 pub use error::ClientError;
