@@ -157,7 +157,7 @@ async fn client_of(
     client.patience = PATIENCE;
     let topic = format!("t{number}");
     reach(&ring, &mut client).await;
-    create(&mut client, &topic).await;
+    client.create(&topic, PARTITIONS).await;
     let (partitions, records) = match kind {
         Kind::Produce(partitions, records) => (partitions, records),
         Kind::Fetch(records) => (1, records),
@@ -189,23 +189,6 @@ async fn reach(ring: &Ring, client: &mut Client) {
     while client.reach().await.is_err() {
         ring.sleep(STEP).await;
     }
-}
-
-async fn create(client: &mut Client, name: &str) {
-    let topics = [CreatableTopic {
-        name,
-        num_partitions: PARTITIONS,
-        replication_factor: 1,
-        ..CreatableTopic::default()
-    }];
-    let request = CreateTopicsRequest {
-        topics: topics[..].into(),
-        timeout_ms: 60_000,
-        validate_only: false,
-    };
-    let answer = client.call(7, &request).await.expect("an answer");
-    let answer: CreateTopicsResponse = answer.decode(7);
-    assert_eq!(answer.topics.iter().next().expect("one").error_code, 0);
 }
 
 async fn produce(client: &mut Client, topic: &str, partitions: i32, batch: &[u8]) {

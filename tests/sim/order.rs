@@ -36,23 +36,6 @@ fn batch(number: u64, bytes: usize) -> Vec<u8> {
     builder.build().expect("not compressed")
 }
 
-async fn create(client: &mut Client, name: &str) {
-    let topics = [CreatableTopic {
-        name,
-        num_partitions: PARTITIONS,
-        replication_factor: 1,
-        ..CreatableTopic::default()
-    }];
-    let request = CreateTopicsRequest {
-        topics: topics[..].into(),
-        timeout_ms: 60_000,
-        validate_only: false,
-    };
-    let answer = client.call(7, &request).await.expect("an answer");
-    let answer: CreateTopicsResponse = answer.decode(7);
-    assert_eq!(answer.topics.iter().next().expect("one").error_code, 0);
-}
-
 async fn produce(client: &mut Client, topic: &str, number: u64) {
     // together far more than an entry of the journal takes
     let large = batch(number, 100_000);
@@ -135,7 +118,7 @@ async fn work(ring: Ring, address: SocketAddr, producer: u64, left: Rc<Cell<u64>
     let mut client = Client::new(&ring, address);
     client.patience = LIMIT;
     let topic = format!("t{producer}");
-    create(&mut client, &topic).await;
+    client.create(&topic, PARTITIONS).await;
     for number in 0..REQUESTS {
         produce(&mut client, &topic, number).await;
         if number >= PIPELINED {

@@ -9,7 +9,10 @@ use corelane::ring::buf::Buf;
 use corelane::ring::{Ring, Socket};
 use corelane::wire::frame::{self, Split};
 use corelane::wire::message::Message;
-use corelane::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use corelane::wire::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, CreatableTopic, CreateTopicsRequest,
+    CreateTopicsResponse,
+};
 use corelane::wire::write::Writer;
 
 /// How long an answer may take while brokers come and go.
@@ -154,6 +157,25 @@ impl Client {
                 n => self.received.extend_from_slice(&buf[..n]),
             }
         }
+    }
+
+    /// Makes a topic that is not there yet, on a broker that answers.
+    #[allow(dead_code)] // the simulator makes its topics in the midst of faults
+    pub async fn create(&mut self, name: &str, partitions: i32) {
+        let topics = [CreatableTopic {
+            name,
+            num_partitions: partitions,
+            replication_factor: 1,
+            ..CreatableTopic::default()
+        }];
+        let request = CreateTopicsRequest {
+            topics: topics[..].into(),
+            timeout_ms: 60_000,
+            validate_only: false,
+        };
+        let answer = self.call(7, &request).await.expect("an answer");
+        let answer: CreateTopicsResponse = answer.decode(7);
+        assert_eq!(answer.topics.iter().next().expect("one").error_code, 0);
     }
 
     /// Asks once, and gives the connection up when that fails.
