@@ -14,6 +14,7 @@ mod rows;
 use std::path::PathBuf;
 
 use corelane::cli::rig::machine::{self, LOAD_CORE};
+use corelane::ring::affinity;
 
 fn main() {
     let args: Vec<String> = std::env::args()
@@ -45,7 +46,7 @@ fn main() {
         "# data in {}, {seconds} s a run, {pairs} pairs, medians",
         dir.display()
     );
-    machine::unpinned(LOAD_CORE, || ());
+    let _ = affinity::pin(LOAD_CORE);
     if !settings.is_empty() {
         println!("# broker with {}", settings.join(" "));
     }

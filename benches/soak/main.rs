@@ -29,6 +29,7 @@ use corelane::cli::rig::kafka;
 use corelane::cli::rig::load::{self, Outcome, Pace, Plan};
 use corelane::cli::rig::machine::{self, LOAD_CORE};
 use corelane::cli::rig::server::{BrokerSetup, Server};
+use corelane::ring::affinity;
 use corelane::wire::messages::{DeleteTopicState, DeleteTopicsRequest};
 
 use records::{Consumer, Produce, Topic};
@@ -271,7 +272,7 @@ fn main() -> ExitCode {
         PathBuf::from(results).join(format!("{}-soak", today()))
     });
     let machine = machine::describe();
-    machine::unpinned(LOAD_CORE, || ());
+    let _ = affinity::pin(LOAD_CORE);
     let about = format!(
         "{machine}; data in {}, {} min, records of {} bytes to {PARTITIONS} partitions",
         options.dir.display(),

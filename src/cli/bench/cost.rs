@@ -7,9 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::cli::disk::{Counters, Disk};
-
-/// Ticks of `/proc` in a second: the kernel's USER_HZ, 100 on every Linux that runs this.
-const TICKS: f64 = 100.0;
+use crate::cli::rig::machine::{TICKS, field, resident_bytes};
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Cpu {
@@ -138,16 +136,6 @@ fn process_cpu(pid: &str) -> Option<Cpu> {
         user: ticks()? / TICKS,
         system: ticks()? / TICKS,
     })
-}
-
-fn field(path: &str, name: &str) -> Option<u64> {
-    let text = fs::read_to_string(path).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
-fn resident_bytes(pid: u32) -> Option<u64> {
-    Some(field(&format!("/proc/{pid}/status"), "VmRSS:")? << 10)
 }
 
 fn written_bytes(pid: u32) -> Option<u64> {

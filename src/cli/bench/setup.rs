@@ -1,24 +1,10 @@
 //! What a run was made with: without it a figure says nothing.
 
-use std::fs;
-
 use serde_json::{Value, json};
 
 use crate::cli::bench::args::Load;
 use crate::cli::disk::Disk;
-use crate::cli::tune::granted::meminfo;
-use crate::cli::tune::system::System;
-
-fn first_line(path: &str) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
-    text.lines().next().map(|line| line.trim().to_owned())
-}
-
-fn cpu_model() -> Option<String> {
-    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
-}
+use crate::cli::rig::machine::{congestion_control, cores, cpu_model, field, kernel};
 
 /// The file systems of a process's files.
 fn file_systems(pid: u32) -> Vec<Value> {
@@ -37,15 +23,15 @@ fn file_systems(pid: u32) -> Vec<Value> {
 
 /// The machine and the command.
 pub fn machine() -> Value {
-    let cpus = std::thread::available_parallelism().map_or(0, |n| n.get());
+    let memory_kib = field("/proc/meminfo", "MemTotal:");
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "command": std::env::args().collect::<Vec<_>>(),
-        "kernel": first_line("/proc/sys/kernel/osrelease"),
+        "kernel": kernel(),
         "cpu": cpu_model(),
-        "cpus": cpus,
-        "memory_bytes": meminfo(&System::here(), "MemTotal"),
-        "congestion_control": first_line("/proc/sys/net/ipv4/tcp_congestion_control"),
+        "cpus": cores(),
+        "memory_bytes": memory_kib.map(|kib| kib << 10),
+        "congestion_control": congestion_control(),
     })
 }
 

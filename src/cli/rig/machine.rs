@@ -4,11 +4,14 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::time::ClockId;
 use nix::unistd::Pid;
 
+use crate::ring::affinity;
+
 /// Ticks of `/proc` in a second: the kernel's USER_HZ, 100 on every Linux that runs this.
-const TICKS: f64 = 100.0;
+pub const TICKS: f64 = 100.0;
 
 /// CPU time spent, in seconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,12 +84,19 @@ pub fn process_seconds(pid: u32) -> f64 {
 
 /// Resident memory of a process in MiB.
 pub fn resident_mib(pid: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let kib = status
-        .lines()
-        .find_map(|l| l.strip_prefix("VmRSS:"))
-        .and_then(|l| l.split_whitespace().next()?.parse::<f64>().ok());
-    kib.unwrap_or(0.0) / 1024.0
+    resident_bytes(pid).unwrap_or(0) as f64 / f64::from(1 << 20)
+}
+
+/// The same in bytes; none without the process.
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    Some(field(&format!("/proc/{pid}/status"), "VmRSS:")? << 10)
+}
+
+/// The number of a line that begins with this.
+pub fn field(path: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// The core of the load of programs in `benches/`; their servers have the others.
@@ -95,43 +105,50 @@ pub const LOAD_CORE: usize = 1;
 /// Runs something with every core allowed, as a child process should begin, then goes to the load's
 /// core. Where that is none of the machine's it stays with all.
 pub fn unpinned<T>(load_core: usize, what: impl FnOnce() -> T) -> T {
-    let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN);
-    let cores = online.ok().flatten().unwrap_or(1) as usize;
-    let _ = allow(0..cores);
+    let _ = allow_all();
     let done = what();
-    let _ = allow(load_core..load_core + 1);
+    let _ = affinity::pin(load_core);
     done
 }
 
-fn allow(cores: std::ops::Range<usize>) -> nix::Result<()> {
-    let mut set = nix::sched::CpuSet::new();
-    for core in cores {
-        set.set(core)?;
-    }
-    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
+fn allow_all() -> nix::Result<()> {
+    let mut all = CpuSet::new();
+    (0..CpuSet::count()).try_for_each(|core| all.set(core))?;
+    sched_setaffinity(Pid::from_raw(0), &all)
 }
 
 /// One line on kernel, CPU and cores, for the head of a report.
 pub fn describe() -> String {
-    let read = |path: &str| {
-        fs::read_to_string(path)
-            .unwrap_or_default()
-            .trim()
-            .to_string()
-    };
-    let cpu = read("/proc/cpuinfo")
-        .lines()
-        .find_map(|l| {
-            l.strip_prefix("model name")?
-                .split_once(':')
-                .map(|x| x.1.trim().to_string())
-        })
-        .unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!(
-        "Linux {}, {cpu}, {cores} cores",
-        read("/proc/sys/kernel/osrelease")
-    )
+    let kernel = kernel().unwrap_or_default();
+    let cpu = cpu_model().unwrap_or_default();
+    format!("Linux {kernel}, {cpu}, {} cores", cores())
+}
+
+/// As in `6.18.0`.
+pub fn kernel() -> Option<String> {
+    first_line("/proc/sys/kernel/osrelease")
+}
+
+/// As the processor calls itself.
+pub fn cpu_model() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// That this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(0, usize::from)
+}
+
+/// The congestion control of sockets that ask for none.
+pub fn congestion_control() -> Option<String> {
+    first_line(CONGESTION)
+}
+
+fn first_line(path: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    text.lines().next().map(|line| line.trim().to_owned())
 }
 
 /// Makes cubic the machine's congestion control until dropped, so that accepted sockets use it.

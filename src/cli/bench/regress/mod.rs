@@ -22,7 +22,6 @@ use serde_json::Value;
 use crate::cli::bench::OPEN_FILES;
 use crate::cli::output::Output;
 use crate::cli::progress::Progress;
-use crate::cli::rig::machine;
 use crate::cli::run::Usage;
 use crate::ring::affinity;
 use crate::ring::process::raise_open_files;
@@ -74,7 +73,7 @@ pub fn run(options: &Regress, output: &Output) -> anyhow::Result<()> {
             surroundings::told(&differs)
         ));
     }
-    machine::unpinned(rig.load_core, || ());
+    affinity::pin(rig.load_core).with_context(|| format!("can't run on core {}", rig.load_core))?;
     let pairs = (loads.len() * rig.pairs) as u64;
     let talks = !output.json && io::stderr().is_terminal();
     let mut progress = talks.then(|| Progress::new(Some(pairs), "{bar:30} {pos}/{len} pairs"));
