@@ -26,10 +26,9 @@ pub enum BenchAction {
     /// Tell whether this build of Corelane became slower: run a fixed set of workloads on it and on
     /// programs that do only the unavoidable work, and compare the ratios with kept ones
     ///
-    /// Takes about five minutes. Broker and program run in turn, pair after pair. A row is lost where the
-    /// median ratio of its pairs is above the baseline's by more than the noise: four standard errors
-    /// of the two medians together, from the spread of the pairs now and in the baseline, 2 % at least.
-    /// What looks lost is measured again, and all its pairs decide. Ends with code 1 on a loss.
+    /// Takes five to six minutes. Broker and program run in turn, pair after pair. A row is lost where the
+    /// median ratio of its pairs is above the baseline's by more than its noise, as told below. What
+    /// looks lost is measured again, and all its pairs decide. Ends with code 1 on a loss.
     Regress(Regress),
 }
 
