@@ -125,11 +125,8 @@ pub const ALL: &[Workload] = &[
         partitions: 16,
         against: Against::Ingest,
         fills_memory: false,
-        metrics: &[
-            Metric::Latency(0.5),
-            Metric::Latency(0.99),
-            Metric::Latency(0.999),
-        ],
+        // of 8000 answers in two seconds p99.9 is decided by eight: by one hiccup of the disk
+        metrics: &[Metric::Latency(0.5), Metric::Latency(0.99)],
     },
     // each commit carries one batch, and nobody else waits
     Workload {
