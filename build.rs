@@ -41,8 +41,9 @@ fn main() {
     tell_of_the_floor();
 }
 
-/// `CORELANE_RUSTC` is the compiler and its version, `CORELANE_TARGET` what it compiles for, and
-/// `CORELANE_BUILD` both with the level of optimization.
+/// What a run of cargo sees too: no name may begin as the broker's properties do (`CORELANE_`).
+/// `BUILT_BY` is the compiler and its version, `BUILT_FOR` what it compiles for, and
+/// `BUILT_AS` both with the level of optimization.
 fn tell_of_the_build() {
     let var = |name: &str| env::var(name).unwrap_or_default();
     let said = Command::new(var("RUSTC")).arg("--version").output();
@@ -55,12 +56,12 @@ fn tell_of_the_build() {
     let flags = var("CARGO_ENCODED_RUSTFLAGS").replace('\u{1f}', " ");
     let target = format!("{target} {flags}").trim_end().to_owned();
     let build = format!("{rustc} {target} opt-level {}", var("OPT_LEVEL"));
-    println!("cargo::rustc-env=CORELANE_RUSTC={rustc}");
-    println!("cargo::rustc-env=CORELANE_TARGET={target}");
-    println!("cargo::rustc-env=CORELANE_BUILD={build}");
+    println!("cargo::rustc-env=BUILT_BY={rustc}");
+    println!("cargo::rustc-env=BUILT_FOR={target}");
+    println!("cargo::rustc-env=BUILT_AS={build}");
 }
 
-/// `CORELANE_FLOOR` is a sum of the sources of `benches/floor` (FNV-1a).
+/// `FLOOR_SUM` is a sum of the sources of `benches/floor` (FNV-1a).
 fn tell_of_the_floor() {
     let folder = Path::new("benches/floor");
     println!("cargo::rerun-if-changed={}", folder.display());
@@ -74,5 +75,5 @@ fn tell_of_the_floor() {
             sum = (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
-    println!("cargo::rustc-env=CORELANE_FLOOR={sum:016x}");
+    println!("cargo::rustc-env=FLOOR_SUM={sum:016x}");
 }

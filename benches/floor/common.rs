@@ -95,7 +95,7 @@ pub fn end_with(parent: i32) -> io::Result<()> {
 
 /// Tells whoever started us, with what this was built from: they refuse one of another build.
 pub fn ready(addr: SocketAddr) -> io::Result<()> {
-    let (sources, build) = (env!("CORELANE_FLOOR"), env!("CORELANE_BUILD"));
+    let (sources, build) = (env!("FLOOR_SUM"), env!("BUILT_AS"));
     println!("ready {addr} {sources} {build}");
     io::stdout().flush()
 }

@@ -53,8 +53,8 @@ pub fn write(file: &Path, counts: &Counts) -> anyhow::Result<()> {
 /// where it has not.
 pub fn tools() -> anyhow::Result<Vec<String>> {
     Ok(vec![
-        env!("CORELANE_RUSTC").to_owned(),
-        env!("CORELANE_TARGET").to_owned(),
+        env!("BUILT_BY").to_owned(),
+        env!("BUILT_FOR").to_owned(),
         said("valgrind", &["--version"], "apt-get install valgrind")?,
         said(
             "getconf",

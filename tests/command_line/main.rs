@@ -268,6 +268,26 @@ fn the_journals_of_a_killed_broker_show_what_was_acked() {
 }
 
 #[test]
+fn cargo_run_begins_without_warnings_of_its_own() {
+    // what the build script tells the compiler is in the environment of `cargo run` too
+    let script = include_str!("../../build.rs");
+    let names: Vec<&str> = script
+        .split("rustc-env=")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once('=')?.0))
+        .collect();
+    assert!(names.len() >= 4, "{names:?}");
+    let mut setup = Setup::new(&[]).unwrap();
+    for name in names {
+        setup.set_env(name, "something");
+    }
+    let broker = setup.start().unwrap();
+    let told = broker.log_text();
+    assert!(!told.contains("known property"), "{told}");
+    broker.stop().unwrap();
+}
+
+#[test]
 fn a_measured_disk_is_told_at_the_next_start() {
     let setup = Setup::new(&[]).unwrap();
     let data = setup.data();

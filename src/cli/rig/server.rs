@@ -19,7 +19,7 @@ use crate::cli::rig::{machine, ports};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The end of a floor program's first line: its sources and how it was built, which must be those
 /// of whoever starts it.
-const FLOOR_BUILD: &str = concat!(env!("CORELANE_FLOOR"), " ", env!("CORELANE_BUILD"));
+const FLOOR_BUILD: &str = concat!(env!("FLOOR_SUM"), " ", env!("BUILT_AS"));
 /// Of what a server said an error tells so much.
 const TOLD_LINES: usize = 3;
 
