@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::cli::disk::{Counters, Disk};
-use crate::cli::rig::machine::{TICKS, field, resident_bytes};
+use crate::cli::rig::machine::{TICKS, field, machine_seconds, resident_bytes};
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Cpu {
@@ -26,12 +26,22 @@ impl Cpu {
     fn sum(self) -> f64 {
         self.user + self.system
     }
+
+    /// So much in all, in the same parts.
+    fn scaled_to(self, sum: f64) -> Cpu {
+        let by = sum / self.sum().max(f64::MIN_POSITIVE);
+        Cpu {
+            user: self.user * by,
+            system: self.system * by,
+        }
+    }
 }
 
 /// Counters at one moment.
 pub struct Snapshot {
     at: Instant,
     machine: Option<Cpu>,
+    machine_s: Option<f64>,
     load: Option<Cpu>,
     broker: Option<Cpu>,
     resident_bytes: Option<u64>,
@@ -56,7 +66,8 @@ impl Snapshot {
     pub fn take(broker: Option<u32>) -> Snapshot {
         Snapshot {
             at: Instant::now(),
-            machine: machine_cpu(),
+            machine: machine_ticks(),
+            machine_s: machine_seconds(),
             load: process_cpu("self"),
             broker: broker.and_then(|pid| process_cpu(&pid.to_string())),
             resident_bytes: broker.and_then(resident_bytes),
@@ -68,7 +79,11 @@ impl Snapshot {
     /// From then until this moment.
     pub fn since(&self, before: &Snapshot) -> Cost {
         let load = self.load.zip(before.load).map(|(a, b)| a.since(b));
-        let machine = self.machine.zip(before.machine).map(|(a, b)| a.since(b));
+        let ticks = self.machine.zip(before.machine).map(|(a, b)| a.since(b));
+        let spent = self.machine_s.zip(before.machine_s).map(|(a, b)| a - b);
+        let machine = ticks
+            .zip(spent)
+            .map(|(ticks, spent)| ticks.scaled_to(spent));
         let broker = self.broker.zip(before.broker).map(|(a, b)| a.since(b));
         Cost {
             seconds: (self.at - before.at).as_secs_f64(),
@@ -110,8 +125,8 @@ impl Cost {
     }
 }
 
-/// All that is not idle, not waiting, and not another machine's.
-fn machine_cpu() -> Option<Cpu> {
+/// Who ran at ticks: how much of what the machine spent is the kernel's.
+fn machine_ticks() -> Option<Cpu> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     let line = stat.lines().find(|line| line.starts_with("cpu "))?;
     let fields: Vec<f64> = line

@@ -28,7 +28,7 @@ impl Cpu {
     /// Reads the counters.
     pub fn now(server: u32) -> Cpu {
         Cpu {
-            system: system_seconds(),
+            system: machine_seconds().unwrap_or(0.0),
             load: process_seconds(std::process::id()),
             server: process_seconds(server),
         }
@@ -49,13 +49,11 @@ impl Cpu {
     }
 }
 
-fn system_seconds() -> f64 {
-    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
-    ClockId::CLOCK_MONOTONIC
-        .now()
-        .ok()
-        .and_then(|now| busy_seconds(&stat, Duration::from(now)))
-        .unwrap_or(0.0)
+/// CPU seconds that the whole machine spent, since a moment that is the same for each reading.
+pub fn machine_seconds() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let now = ClockId::CLOCK_MONOTONIC.now().ok()?;
+    busy_seconds(&stat, Duration::from(now))
 }
 
 /// Time of all cores that was not idle, since a moment that is the same for each reading. The kernel
