@@ -35,7 +35,7 @@ pub fn files(ground: &Ground, values: &[Value]) -> Vec<Rendered> {
         files.extend(text.map(|text| Rendered { path, text }));
     };
     add(SYSCTL_FILE, sysctl(values));
-    add(UDEV_FILE, udev(values));
+    add(UDEV_FILE, udev(ground.system, values));
     if has_systemd(ground.system) {
         // first what the unit's lines run
         let scripts = [(BOOT_FILE, boot(values)), (IRQ_FILE, irq(ground, values))];
@@ -128,13 +128,32 @@ fn of_queue(value: &Value) -> Option<(&str, &str)> {
     rest.split_once("/queue/")
 }
 
-fn udev(values: &[Value]) -> Option<String> {
+/// How a rule of udev tells the disk: by a number of its own, where it has one, for names are given
+/// in the order in which disks are found.
+fn is_disk(system: &System, disk: &str) -> String {
+    // of NVMe, of SCSI and SATA, of virtio
+    let numbers = [
+        ("wwid", "ATTR{wwid}"),
+        ("device/wwid", "ATTRS{wwid}"),
+        ("serial", "ATTR{serial}"),
+    ];
+    // nothing that udev takes for a pattern
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || " .-_:".contains(c);
+    let by_number = numbers.iter().find_map(|(file, key)| {
+        let number = system.text(&format!("/sys/block/{disk}/{file}"))?;
+        let is_one = !number.is_empty() && number.chars().all(is_plain);
+        is_one.then(|| format!("{key}==\"{number}\""))
+    });
+    by_number.unwrap_or_else(|| format!("KERNEL==\"{disk}\""))
+}
+
+fn udev(system: &System, values: &[Value]) -> Option<String> {
     let line = UDEV.lines().find(|line| line.contains("@disk@"))?;
     let set = values.iter().filter(|value| !value.is_kept());
     let filled = set.filter_map(|value| {
         let (disk, attribute) = of_queue(value)?;
         let line = line
-            .replace("@disk@", disk)
+            .replace("@disk@", &is_disk(system, disk))
             .replace("@attribute@", attribute);
         Some(line.replace("@value@", &value.to))
     });
@@ -186,6 +205,7 @@ fn limits<'a>(ground: &Ground, scripts: impl Iterator<Item = &'a str>) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::tune::fake::Fake;
 
     fn value(path: &str, to: &str) -> Value {
         Value {
@@ -227,10 +247,11 @@ mod tests {
             ),
             value("/proc/sys/vm/swappiness", "1"),
         ];
-        let udev = udev(&values).unwrap();
+        let machine = Fake::new(&[]);
+        let udev = udev(&machine.system(), &values).unwrap();
         let rules: Vec<&str> = udev.lines().filter(|line| !line.starts_with('#')).collect();
-        let rule = "ACTION==\"add|change\", SUBSYSTEM==\"block\", KERNEL==\"nvme0n1\", \
-                    ATTR{queue/scheduler}=\"none\"";
+        let rule = "ACTION==\"add|change\", SUBSYSTEM==\"block\", ENV{DEVTYPE}==\"disk\", \
+                    KERNEL==\"nvme0n1\", ATTR{queue/scheduler}=\"none\"";
         assert_eq!(rules, ["", rule]);
         let boot = boot(&values).unwrap();
         let put = "put /sys/devices/system/cpu/cpu1/cpufreq/scaling_governor performance";
@@ -240,5 +261,25 @@ mod tests {
             .collect();
         assert_eq!(puts, [put]);
         assert!(boot.starts_with("#!/bin/sh\n") && !boot.contains('@'));
+    }
+
+    #[test]
+    fn a_disk_is_told_by_its_own_number_where_it_has_one() {
+        let machine = Fake::new(&[
+            ("/sys/block/nvme0n1/wwid", "eui.0025385b71b0c3a1\n"),
+            ("/sys/block/sda/device/wwid", "naa.5002538d40a1b2c3\n"),
+            ("/sys/block/vda/serial", "data-7"),
+            ("/sys/block/vdb/serial", ""),
+            ("/sys/block/sdb/device/wwid", "t10.*[x]"),
+        ]);
+        for (disk, told) in [
+            ("nvme0n1", "ATTR{wwid}==\"eui.0025385b71b0c3a1\""),
+            ("sda", "ATTRS{wwid}==\"naa.5002538d40a1b2c3\""),
+            ("vda", "ATTR{serial}==\"data-7\""),
+            ("vdb", "KERNEL==\"vdb\""),
+            ("sdb", "KERNEL==\"sdb\""),
+        ] {
+            assert_eq!(is_disk(&machine.system(), disk), told);
+        }
     }
 }
