@@ -21,12 +21,11 @@ fn file_systems(pid: u32) -> Vec<Value> {
     told.collect()
 }
 
-/// The machine and the command.
+/// The machine.
 pub fn machine() -> Value {
     let memory_kib = field("/proc/meminfo", "MemTotal:");
     json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "command": std::env::args().collect::<Vec<_>>(),
         "kernel": kernel(),
         "cpu": cpu_model(),
         "cpus": cores(),
@@ -35,9 +34,15 @@ pub fn machine() -> Value {
     })
 }
 
+/// The command line.
+pub fn command() -> Value {
+    json!(std::env::args().collect::<Vec<_>>())
+}
+
 /// The machine, the command, and what was asked for.
 pub fn describe(load: &Load) -> Value {
     let mut told = json!({
+        "command": command(),
         "file_systems": load.broker_pid.map(file_systems),
         "bootstrap": load.broker.bootstrap,
         "topic": load.topic,
@@ -61,6 +66,7 @@ pub fn describe(load: &Load) -> Value {
         "acks": load.acks.code(),
         "idempotent": load.idempotent,
         "fill": load.fill,
+        "cold": load.cold,
         "duration_s": load.duration.as_secs_f64(),
         "warmup_s": load.warmup.as_secs_f64(),
         "core": load.core,

@@ -89,9 +89,9 @@ pub fn run(options: &Regress, output: &Output) -> anyhow::Result<()> {
             }
         };
         let first = judge.all(rig.measure(load, &mut done)?);
-        let lost = first.iter().any(|row| row.judged.verdict == Verdict::Lost);
-        // what is lost by chance is not lost twice
-        rows.extend(match lost && !keeps {
+        let in_doubt = |row: &Row| matches!(row.judged.verdict, Verdict::Lost | Verdict::TooNoisy);
+        // what is lost by chance is not lost twice, and more pairs have less noise
+        rows.extend(match first.iter().any(in_doubt) && !keeps {
             true => judge.all(joined(first, rig.measure(load, &mut || ())?)),
             false => first,
         });

@@ -35,10 +35,10 @@ pub struct Regress {
     #[arg(long, conflicts_with = "update")]
     pub add: bool,
     /// Pairs of a run of the floor and one of the broker, for each workload
-    #[arg(long, default_value_t = 7, value_parser = pairs_of)]
+    #[arg(long, default_value_t = 14, value_parser = pairs_of)]
     pub pairs: usize,
     /// How long each run is measured; a part of it goes before, unmeasured
-    #[arg(short, long, value_name = "SECONDS", default_value = "2", value_parser = crate::cli::args::seconds)]
+    #[arg(short, long, value_name = "SECONDS", default_value = "0.8", value_parser = crate::cli::args::seconds)]
     pub seconds: Duration,
     /// The broker's core and the load's
     #[arg(long, value_name = "BROKER,LOAD", default_value = "0,1", value_parser = cores)]

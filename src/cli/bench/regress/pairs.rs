@@ -113,6 +113,11 @@ impl Rig {
                 &["ingest"][..],
                 Plain::of_batch(batch, load.connections),
             ),
+            Against::Echo => (
+                "none",
+                &["echo"][..],
+                Plain::of_batch(batch, load.connections),
+            ),
             Against::Read => {
                 let (count, bytes) = (self.batches(load, batch), batch.len() as u32);
                 let total = count * load.connections as u64 * u64::from(bytes);
@@ -150,11 +155,16 @@ impl Rig {
         setup.overrides = ["corelane.memory.bytes", "corelane.journal.size"]
             .map(|name| format!("{name}={}", self.ring_bytes))
             .to_vec();
+        if load.against == Against::Echo {
+            setup
+                .overrides
+                .push("corelane.flush.policy=interval".into());
+        }
         let server = Server::broker(&setup)?;
         kafka::create_topics(server.addr, &[(kafka::TOPIC, load.partitions)])
             .with_context(|| format!("no topic of {} partitions", load.partitions))?;
         let measured = match load.against {
-            Against::Ingest => {
+            Against::Ingest | Against::Echo => {
                 let mut produce = Produce::spread(batch, load.connections, load.partitions);
                 self.run(load, &server, &mut produce, load.fills_memory)?
             }

@@ -37,7 +37,7 @@ impl Difference {
     }
 }
 
-/// The machine, the command, and how it measures.
+/// The machine, and how it measures.
 pub fn here(options: &Regress) -> Value {
     let disk = Disk::of(&options.dir);
     let mut setup = setup::machine();
