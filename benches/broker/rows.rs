@@ -259,8 +259,11 @@ fn fetch(b: &Bench, name: &str, records: usize) {
 }
 
 fn drop_page_cache() {
-    nix::unistd::sync();
-    let _ = std::fs::write("/proc/sys/vm/drop_caches", "1");
+    if let Err(error) = machine::drop_page_cache() {
+        note(&format!(
+            "not cold, the page cache can't be dropped: {error}"
+        ));
+    }
 }
 
 fn small(b: &Bench) {

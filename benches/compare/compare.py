@@ -31,12 +31,17 @@ REST_S = 40
 # not measured: a virtual machine compiles what it runs often, and starts cold
 WARM_UP = ["produce", "--batch-bytes", "16384", "--partitions", "16", "--producers", "4"]
 
+# what users weigh, and what the picture shows
+PROMISE = ("corelane, flushed", "kafka, acked")
+
 KIB, MIB = 1 << 10, 1 << 20
 
 # name, arguments of `corelane bench`, what is compared: a way through its JSON and whether less
 # is better
 CPU = ("CPU-s/GB", ("cost", "machine_without_load_cpu_s_per_gb"), True)
+EACH = ("CPU us/request", ("cost", "machine_without_load_cpu_us_each"), True)
 RATE = ("records/s", ("results", "acked", "records_per_s"), False)
+READ = ("MB/s", ("results", "read", "mb_per_s"), False)
 MBS = ("MB/s", ("results", "acked", "mb_per_s"), False)
 
 
@@ -49,6 +54,7 @@ def produce(batch, partitions, record=KIB, *more):
             "--record-bytes", str(record), *more]
 
 
+# those that a peer runs one after the other in one process
 LOADS = [
     ("1 KiB records, 16 KiB batches, 16 partitions", produce(16 * KIB, 16), [MBS, CPU]),
     ("1 KiB records, 64 KiB batches, 1 partition", produce(64 * KIB, 1), [MBS, CPU]),
@@ -75,8 +81,17 @@ LOADS = [
     ("1000 partitions, 20,000 records/s, linger 5 ms",
      produce(16 * KIB, 1000, KIB, "--rate", "20000", "--linger-ms", "5", "--producers", "16"),
      [*latency("acked", "p50", "p99"), ("topic ready, s", ("topic_ready_s",), True)]),
-    ("fetch 1 MiB at a time", ["consume", "--fill", "500000"],
-     [("MB/s", ("results", "read", "mb_per_s"), False), CPU]),
+    ("first request of 64 KiB to each of 1000 partitions, 2,000/s",
+     produce(1, 1000, 65_000, "--rate", "2000", "--producers", "4", "--warmup", "0.001",
+             "--duration", "0.5"),
+     latency("acked", "p50", "p99")),
+    ("ApiVersions, 64 connections", ["ping"],
+     [EACH, *latency("answered", "p50", "p99")]),
+    ("fetch 1 MiB at a time", ["consume", "--fill", "500000"], [READ, CPU]),
+    ("fetch 16 KiB at a time, 64 connections",
+     ["consume", "--fill", "500000", "--batch-bytes", "16384", "--fetch-bytes", "16384",
+      "--partitions", "64", "--consumers", "64"],
+     [READ, EACH]),
     ("read from the start while writing",
      ["backlog", "--fill", "1000000", "--rate", "50000", "--partitions", "16"],
      [("read MB/s", ("drained", "mb_per_s"), False), *latency("acked", "p99")]),
@@ -84,6 +99,16 @@ LOADS = [
      ["mixed", "--fill", "300000", "--rate", "20000", "--partitions", "16", "--replay-mb-s", "100"],
      latency("read", "p50", "p99")),
 ]
+# a process of its own, for which nothing of what it reads is in memory
+COLD = ("fetch 1 MiB at a time from the disk, 4 connections",
+        ["consume", "--cold", "--fill", "1500000", "--partitions", "4", "--consumers", "4"],
+        [READ, CPU])
+# a process of its own with so many topics of so many partitions, each of which has records
+MANY = "10,000 partitions"
+MANY_TOPICS, MANY_PARTITIONS = 10, 1000
+MANY_METRICS = [("MiB resident", ("many_mib",), True), ("clean stop, s", ("stop_s",), True),
+                ("start, s", ("start_s",), True),
+                ("start after SIGKILL, s", ("restart_s",), True)]
 # of the process, beside the loads
 PROCESS = [
     ("start", [("s", ("start_s",), True), ("MiB resident", ("idle_mib",), True)]),
@@ -108,7 +133,7 @@ class Peer:
         told = subprocess.run([self.script, "about"], capture_output=True, text=True, check=True)
         return told.stdout.strip()
 
-    def start(self):
+    def start(self, **environment):
         """Seconds from the start of the process to the first answer."""
         if answers():
             sys.exit(f"something listens on port {PORT} already")
@@ -116,7 +141,7 @@ class Peer:
         with open(self.dir / "log", "ab") as log:
             self.process = subprocess.Popen(
                 ["taskset", "-c", self.options.broker_cores, *self.call("run")],
-                stdout=log, stderr=log, start_new_session=True)
+                stdout=log, stderr=log, start_new_session=True, env={**os.environ, **environment})
         while not answers():
             if self.process.poll() is not None:
                 tail = (self.dir / "log").read_text(errors="replace")[-2000:]
@@ -168,16 +193,25 @@ def answers():
 
 
 def bench(peer, load, options):
-    command = [CORELANE, "bench", *load, "--json", "--no-ceiling",
+    command = [CORELANE, "bench", *load, "--json",
                "--bootstrap", f"127.0.0.1:{PORT}", "--core", options.load_core,
-               "--broker-pid", str(peer.process.pid), "--duration", str(options.seconds),
-               "--warmup", str(max(1.0, options.seconds / 3))]
+               "--broker-pid", str(peer.process.pid)]
+    if has_ceiling(load):
+        command += ["--no-ceiling"]
+    if "--duration" not in load:
+        command += ["--duration", str(options.seconds),
+                    "--warmup", str(max(1.0, options.seconds / 3))]
     ended = run(command, options.seconds)
     if ended.returncode != 0:
         said = ended.stderr.strip()
         print(f"    failed: {said}", flush=True)
         return {"failed": said, "command": command}
     return json.loads(ended.stdout)
+
+
+def has_ceiling(load):
+    """Whether there is a server that answers such a load at once."""
+    return load[0] != "ping"
 
 
 def run(command, seconds=0):
@@ -214,6 +248,8 @@ def ceilings(loads, options):
     """What the load itself reaches, once for each kind of it."""
     found = {}
     for name, load, _ in loads:
+        if not has_ceiling(load):
+            continue
         command = [CORELANE, "bench", *load, "--json", "--ceiling", "--core", options.load_core]
         ended = run(command)
         if ended.returncode != 0:
@@ -222,34 +258,84 @@ def ceilings(loads, options):
     return found
 
 
-def run_round(peer, loads, options):
-    """Everything once on one peer, in an empty directory."""
+@contextlib.contextmanager
+def empty(peer):
+    """A peer with an empty directory; neither it nor the directory is left."""
     shutil.rmtree(peer.dir, ignore_errors=True)
     peer.dir.mkdir(parents=True)
     subprocess.run(peer.call("prepare"), check=True)
-    results = {}
     try:
-        started = peer.start()
-        time.sleep(1)
-        results["start"] = {"start_s": started, "idle_mib": peer.resident_mib()}
-        print(f"  {peer}: warming up", flush=True)
-        seconds = "20" if options.full else "5"
-        warm = [CORELANE, "bench", *WARM_UP, "--json", "--no-ceiling", "--core", options.load_core,
-                "--bootstrap", f"127.0.0.1:{PORT}", "--duration", seconds]
-        run(warm, float(seconds))
-        for name, load, _ in loads:
-            print(f"  {peer}: {name}", flush=True)
-            results[name] = bench(peer, load, options)
-        if options.only is None:
-            print(f"  {peer}: kafka-producer-perf-test", flush=True)
-            results["perf-test"] = perf_test(peer, options)
-        # memory that a load needed may be kept for the next one, for a while
-        time.sleep(REST_S)
-        loaded = peer.resident_mib()
-        results["after all loads and a rest"] = {"loaded_mib": loaded, "stop_s": peer.stop()}
+        yield
     finally:
         peer.kill()
         shutil.rmtree(peer.dir, ignore_errors=True)
+
+
+def run_round(peer, loads, options):
+    """Everything once on one peer."""
+    results = {}
+    chosen = [load for load in loads if load is not COLD]
+    if chosen:
+        with empty(peer):
+            results = run_loads(peer, chosen, options)
+    if COLD in loads:
+        name, load, _ = COLD
+        print(f"  {peer}: {name}", flush=True)
+        with empty(peer):
+            # of a broker's own memory only so much as it cannot do without
+            peer.start(LITTLE_MEMORY="yes")
+            results[name] = bench(peer, load, options)
+    if options.only is None and str(peer) in PROMISE:
+        with empty(peer):
+            results[MANY] = many_partitions(peer)
+    return results
+
+
+def many_partitions(peer):
+    """What a broker with many partitions needs, at rest and to stop and start."""
+    print(f"  {peer}: {MANY}", flush=True)
+    peer.start()
+    bootstrap = ["--bootstrap", f"127.0.0.1:{PORT}"]
+    for n in range(MANY_TOPICS):
+        topic = f"many-{n}"
+        for command in (
+                ["topic", "create", topic, "--partitions", str(MANY_PARTITIONS), *bootstrap],
+                # some records into each
+                ["bench", "produce", "--topic", topic, "--no-ceiling", "--batch-bytes", "1",
+                 "--rate", str(5 * MANY_PARTITIONS), "--warmup", "0.001", "--duration", "1",
+                 *bootstrap]):
+            ended = run([CORELANE, *command])
+            if ended.returncode != 0:
+                return {"failed": ended.stderr.strip()}
+    resident = peer.resident_mib()
+    stopped = peer.stop()
+    started = peer.start()
+    peer.kill()
+    return {"many_mib": resident, "stop_s": stopped, "start_s": started,
+            "restart_s": peer.start()}
+
+
+def run_loads(peer, loads, options):
+    """In one process, from its start to its stop."""
+    results = {}
+    started = peer.start()
+    time.sleep(1)
+    results["start"] = {"start_s": started, "idle_mib": peer.resident_mib()}
+    print(f"  {peer}: warming up", flush=True)
+    seconds = "20" if options.full else "5"
+    warm = [CORELANE, "bench", *WARM_UP, "--json", "--no-ceiling", "--core", options.load_core,
+            "--bootstrap", f"127.0.0.1:{PORT}", "--duration", seconds]
+    run(warm, float(seconds))
+    for name, load, _ in loads:
+        print(f"  {peer}: {name}", flush=True)
+        results[name] = bench(peer, load, options)
+    if options.only is None:
+        print(f"  {peer}: kafka-producer-perf-test", flush=True)
+        results["perf-test"] = perf_test(peer, options)
+    # memory that a load needed may be kept for the next one, for a while
+    time.sleep(REST_S)
+    loaded = peer.resident_mib()
+    results["after all loads and a rest"] = {"loaded_mib": loaded, "stop_s": peer.stop()}
     return results
 
 
@@ -289,8 +375,7 @@ def failures(rounds, column, name):
 
 def table(rows, rounds, columns):
     """Rows of Markdown, and for the picture the ratio of every metric."""
-    promise = ("corelane, flushed", "kafka, acked")
-    pairs = [(f"corelane, {c}", f"kafka, {c}") for c in ("flushed", "acked")] + [promise]
+    pairs = [(f"corelane, {c}", f"kafka, {c}") for c in ("flushed", "acked")] + [PROMISE]
     pairs = [pair for pair in pairs if set(pair) <= set(columns)]
     head = ["load", "", *columns, *(f"{a} : {b}" for a, b in pairs)]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -324,7 +409,7 @@ def table(rows, rounds, columns):
 
 def picture(path, drawn):
     """A bar for each metric of ours flushed against theirs acked: how many times better."""
-    drawn = [d for d in drawn if d[1] == ("corelane, flushed", "kafka, acked")]
+    drawn = [d for d in drawn if d[1] == PROMISE]
     if not drawn:
         return
     height, left, middle, scale = 22, 470, 640, 90
@@ -371,8 +456,11 @@ def machine(options):
 
 def report(out, options, peers, loads, rounds, found_ceilings):
     columns = [str(peer) for peer in peers]
-    rows = [(name, metrics) for name, _, metrics in loads] + PROCESS
+    rows = [(name, metrics) for name, _, metrics in loads]
+    if any(load is not COLD for load in loads):
+        rows += PROCESS
     if options.only is None:
+        rows.append((MANY, MANY_METRICS))
         rows.append(("perf-test", [("records/s", ("records_per_s",), False),
                                    ("p99 ms", ("p99_ms",), True)]))
     lines, drawn = table(rows, rounds, columns)
@@ -433,7 +521,7 @@ def main():
     options = arguments()
     # so that brokers are stopped then too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    loads = [load for load in LOADS if options.only is None or options.only in load[0]]
+    loads = [load for load in [*LOADS, COLD] if options.only is None or options.only in load[0]]
     if not loads:
         sys.exit(f"--only: no load has {options.only!r} in its name")
     peers = [Peer(name, durability, options)

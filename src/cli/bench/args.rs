@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use crate::cli::args::{Acks, Broker};
+use crate::cli::bench::ping::Ping;
 use crate::cli::bench::regress::Regress;
 use crate::wire::compress::Codec;
 
@@ -23,6 +24,9 @@ pub enum BenchAction {
     Backlog(Load),
     /// Produce and consume the same records while others read what was there before, again and again
     Mixed(Load),
+    /// Ask which requests the broker knows, again and again: what a request costs in which no record
+    /// moves
+    Ping(Ping),
     /// Tell whether this build of Corelane became slower: run a fixed set of workloads on it and on
     /// programs that do only the unavoidable work, and compare the ratios with kept ones
     ///
@@ -110,6 +114,10 @@ pub struct Load {
     /// Records to fill the topic with, for consume, backlog and mixed [default: 1 GiB of them]
     #[arg(long, value_name = "RECORDS")]
     pub fill: Option<u64>,
+    /// Drop the page cache of this machine after that, for consume, backlog and mixed (needs root;
+    /// what a broker keeps in memory of its own stays there)
+    #[arg(long)]
+    pub cold: bool,
 
     /// How long is measured; consume takes as long as it takes
     #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = crate::cli::args::seconds)]

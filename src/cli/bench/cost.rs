@@ -104,14 +104,16 @@ impl Snapshot {
 }
 
 impl Cost {
-    /// With amounts by gigabyte of batches on the wire, both ways.
-    pub fn json(&self, gigabytes: f64) -> Value {
+    /// With amounts by gigabyte of batches on the wire, both ways, and by request.
+    pub fn json(&self, gigabytes: f64, requests: u64) -> Value {
+        let each = |cpu: f64| (requests > 0).then(|| cpu * 1e6 / requests as f64);
         let by_gb = |cpu: Option<f64>| cpu.filter(|_| gigabytes > 0.0).map(|cpu| cpu / gigabytes);
         json!({
             "seconds": self.seconds,
             "machine_without_load_cpu_user_s": self.machine_cpu_s.map(|cpu| cpu.0),
             "machine_without_load_cpu_system_s": self.machine_cpu_s.map(|cpu| cpu.1),
             "machine_without_load_cpu_s_per_gb": by_gb(self.machine_cpu_s.map(|cpu| cpu.0 + cpu.1)),
+            "machine_without_load_cpu_us_each": self.machine_cpu_s.and_then(|cpu| each(cpu.0 + cpu.1)),
             "load_cpu_s": self.load_cpu_s,
             "broker_cpu_user_s": self.broker_cpu_s.map(|cpu| cpu.0),
             "broker_cpu_system_s": self.broker_cpu_s.map(|cpu| cpu.1),
@@ -182,7 +184,11 @@ mod tests {
             cost.broker_resident_bytes
                 .is_some_and(|bytes| bytes > 1 << 20)
         );
-        let json = cost.json(2.0);
-        assert!(json["machine_without_load_cpu_s_per_gb"].is_number());
+        let json = cost.json(2.0, 10);
+        let amount = |name: &str| json[name].as_f64().unwrap();
+        let all =
+            amount("machine_without_load_cpu_user_s") + amount("machine_without_load_cpu_system_s");
+        assert!((amount("machine_without_load_cpu_s_per_gb") - all / 2.0).abs() < 1e-9);
+        assert!((amount("machine_without_load_cpu_us_each") - all * 1e5).abs() < 1e-3);
     }
 }

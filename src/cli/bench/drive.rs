@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 
 use crate::base::time::Monotonic;
 use crate::cli::args::Acks;
@@ -21,6 +21,7 @@ use crate::cli::bench::{INTERRUPTS, Kind, consumer, producer, topics};
 use crate::cli::client::Cluster;
 use crate::cli::on_ring::on_ring;
 use crate::cli::output::Output;
+use crate::cli::rig::machine::drop_page_cache;
 use crate::ring::JoinHandle;
 use crate::ring::process::Signals;
 
@@ -89,6 +90,7 @@ pub fn ceiling(kind: Kind, load: &Load, core: Option<usize>) -> anyhow::Result<C
         warmup: Duration::from_millis(100),
         fill: Some(load.fill.unwrap_or(FILL_BYTES / record).min(most)),
         broker_pid: None,
+        cold: false,
         ..load.clone()
     };
     let run = |pace| {
@@ -176,6 +178,9 @@ async fn measured(
         view.says("filling the topic");
         start_producers(world)?;
         until_produced(world).await;
+        if load.cold {
+            drop_page_cache().context("the page cache can't be dropped")?;
+        }
         world.pace.set(pace);
     }
     world.left.set(most);

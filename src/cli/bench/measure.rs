@@ -32,7 +32,8 @@ impl Default for Sum {
 }
 
 impl Sum {
-    fn add(&mut self, other: &Sum) {
+    /// Adds what came about elsewhere.
+    pub fn add(&mut self, other: &Sum) {
         self.records += other.records;
         self.bytes += other.bytes;
         self.requests += other.requests;

@@ -8,7 +8,7 @@
 //! can do is measured against a server that answers at once ([`ceiling`]) and told beside every
 //! result.
 //!
-//! [`regress`] is another thing: it starts brokers of its own, to tell whether they became slower.
+//! [`ping`] sends requests that carry no record. [`regress`] is another thing: it starts brokers of its own, to tell whether they became slower.
 
 pub mod args;
 mod batches;
@@ -19,6 +19,7 @@ mod cost;
 mod drive;
 mod ledger;
 mod measure;
+mod ping;
 mod plot;
 mod producer;
 pub mod regress;
@@ -103,6 +104,11 @@ pub fn run(action: BenchAction, output: &Output) -> anyhow::Result<()> {
         BenchAction::E2e(load) => (Kind::E2e, load),
         BenchAction::Backlog(load) => (Kind::Backlog, load),
         BenchAction::Mixed(load) => (Kind::Mixed, load),
+        BenchAction::Ping(ping) => {
+            raise_open_files(OPEN_FILES).context("the limit of open files can't be read")?;
+            let pinged = on_core(ping.core, || ping::measure(&ping))?;
+            return Ok(pinged.tell(&ping, output)?);
+        }
         BenchAction::Regress(options) => return regress::run(&options, output),
     };
     check(kind, &load)?;
@@ -114,14 +120,14 @@ pub fn run(action: BenchAction, output: &Output) -> anyhow::Result<()> {
         false => {
             let other = |core: &usize| load.core.is_some_and(|its| its != *core);
             let core = affinity::allowed_cores()?.into_iter().find(other);
-            Some(on_core(&load, || drive::ceiling(kind, &load, core))?)
+            Some(on_core(load.core, || drive::ceiling(kind, &load, core))?)
         }
     };
     if load.ceiling {
         let ceiling = ceiling.context("--ceiling asks for it")?;
         return Ok(report::ceiling(output, &ceiling)?);
     }
-    let mut outcome = on_core(&load, || match load.max {
+    let mut outcome = on_core(load.core, || match load.max {
         true => highest(kind, &load, output),
         false => {
             let mut view = View::new(output, kind.name(), load.duration);
@@ -138,12 +144,12 @@ pub fn run(action: BenchAction, output: &Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs on the load's core, in a thread of its own that leaves this one where it is.
+/// Runs on that core, in a thread of its own that leaves this one where it is.
 fn on_core<T: Send>(
-    load: &Load,
+    core: Option<usize>,
     work: impl FnOnce() -> anyhow::Result<T> + Send,
 ) -> anyhow::Result<T> {
-    let Some(core) = load.core else {
+    let Some(core) = core else {
         return work();
     };
     std::thread::scope(|scope| {
@@ -167,6 +173,9 @@ fn check(kind: Kind, load: &Load) -> anyhow::Result<()> {
     }
     if load.topic.is_some() && (kind.fills() || load.max) {
         return usage("this needs a topic of its own: leave --topic out");
+    }
+    if load.cold && !kind.fills() {
+        return usage("--cold is for what is read after the topic was filled");
     }
     if load.max && kind == Kind::Consume {
         return usage("nothing is produced at a rate here: leave --max out");

@@ -162,6 +162,14 @@ pub fn line(name: &str, sum: &Sum, seconds: f64) -> String {
     line
 }
 
+/// The latencies of a sum.
+pub fn quantiles_line(sum: &Sum) -> String {
+    let quantiles: Vec<String> = quantiles(sum)
+        .map(|(name, ms)| format!("{name} {ms:.3}"))
+        .collect();
+    format!("         {} ms", quantiles.join("  "))
+}
+
 /// The summary.
 pub fn summary(output: &Output, outcome: &Outcome, setup: &Value) -> std::io::Result<()> {
     if output.json {
@@ -186,10 +194,7 @@ pub fn summary(output: &Output, outcome: &Outcome, setup: &Value) -> std::io::Re
         }
         output.line(&output.strong(&line))?;
         if side.timed {
-            let quantiles: Vec<String> = quantiles(&side.sum)
-                .map(|(name, ms)| format!("{name} {ms:.3}"))
-                .collect();
-            output.line(&format!("         {} ms", quantiles.join("  ")))?;
+            output.line(&quantiles_line(&side.sum))?;
         }
     }
     if let Some((seconds, bytes)) = outcome.drained {
@@ -259,6 +264,11 @@ fn gigabytes(outcome: &Outcome) -> f64 {
     (bytes as f64 / 1e9).max(1e-9)
 }
 
+/// All that were answered.
+fn requests(outcome: &Outcome) -> u64 {
+    outcome.sides.iter().map(|side| side.sum.requests).sum()
+}
+
 fn quantiles(sum: &Sum) -> impl Iterator<Item = (&'static str, f64)> + '_ {
     QUANTILES
         .into_iter()
@@ -273,7 +283,8 @@ fn latencies(quantiles: impl Iterator<Item = (&'static str, f64)>) -> Value {
         .into()
 }
 
-fn sum_json(sum: &Sum, seconds: f64, timed: bool) -> Value {
+/// What went one way in so many seconds; with latencies where they say something.
+pub fn sum_json(sum: &Sum, seconds: f64, timed: bool) -> Value {
     let mut object = json!({
         "records": sum.records,
         "bytes": sum.bytes,
@@ -331,7 +342,7 @@ pub fn to_json(outcome: &Outcome, setup: &Value) -> Value {
         "drained": drained,
         "verified_records": outcome.verified,
         "unsent_records": outcome.unsent,
-        "cost": outcome.cost.as_ref().map(|cost| cost.json(gigabytes(outcome))),
+        "cost": outcome.cost.as_ref().map(|cost| cost.json(gigabytes(outcome), requests(outcome))),
         "p99_held": outcome.held,
         "ceiling": outcome.ceiling.as_ref().map(Ceiling::json),
         "intervals": intervals,

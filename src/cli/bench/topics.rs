@@ -65,10 +65,17 @@ pub fn find(cluster: &mut Cluster, load: &Load) -> anyhow::Result<Topic> {
 
 /// All that a load has to know of a topic.
 pub fn prepare(cluster: &mut Cluster, load: &Load, topic: &Topic) -> anyhow::Result<Target> {
-    let info = cluster.topic(&topic.name, false)?;
-    let starts = match ends(cluster, &info)? {
-        Ok(ends) => ends,
-        Err(missing) => bail!("topic {} is not served: {missing}", topic.name),
+    // one that somebody else has just made may not be served yet
+    let deadline = Instant::now() + load.broker.timeout;
+    let (info, starts) = loop {
+        let info = cluster.topic(&topic.name, false)?;
+        match ends(cluster, &info)? {
+            Ok(ends) => break (info, ends),
+            Err(missing) if Instant::now() >= deadline => {
+                bail!("topic {} is not served: {missing}", topic.name)
+            }
+            Err(_) => std::thread::sleep(LOOK),
+        }
     };
     let mut leaders: BTreeMap<i32, SocketAddr> = BTreeMap::new();
     let mut places = Vec::new();
@@ -108,7 +115,8 @@ pub fn prepare(cluster: &mut Cluster, load: &Load, topic: &Topic) -> anyhow::Res
     })
 }
 
-fn resolved(address: &str) -> anyhow::Result<SocketAddr> {
+/// The first address of a `host:port`.
+pub fn resolved(address: &str) -> anyhow::Result<SocketAddr> {
     let mut all = address
         .to_socket_addrs()
         .with_context(|| format!("can't find {address}"))?;

@@ -148,6 +148,11 @@ impl Cluster {
             .expect("it is there or was made"))
     }
 
+    /// The connection to the address that answered first.
+    pub fn bootstrap(&mut self) -> &mut Connection {
+        &mut self.bootstrap
+    }
+
     /// The connection to the broker that makes and deletes topics.
     pub fn controller(&mut self) -> Result<&mut Connection, ClientError> {
         if self.nodes.is_empty() {

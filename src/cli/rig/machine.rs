@@ -56,6 +56,12 @@ pub fn machine_seconds() -> Option<f64> {
     busy_seconds(&stat, Duration::from(now))
 }
 
+/// Writes what is dirty and forgets what files are in memory; root may.
+pub fn drop_page_cache() -> io::Result<()> {
+    nix::unistd::sync();
+    fs::write("/proc/sys/vm/drop_caches", "1")
+}
+
 /// Time of all cores that was not idle, since a moment that is the same for each reading. The kernel
 /// takes idle time from a clock (`CONFIG_NO_HZ_COMMON`); what is not idle it gives at each tick to
 /// whoever runs just then, and of a core that is seldom busy that is off by a tenth in two seconds.
