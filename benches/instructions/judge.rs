@@ -15,6 +15,10 @@ pub const SAME_TOOLS: f64 = 0.02;
 /// The same with other tools.
 pub const OTHER_TOOLS: f64 = 0.10;
 
+/// No smaller difference counts: one system call in five hundred operations is the allocator's, whose
+/// heap grows a little earlier or later.
+const LEAST: f64 = 0.002;
+
 /// Instructions of one operation of each path, and what counted them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts {
@@ -76,7 +80,16 @@ pub struct Row {
 impl Row {
     /// As a part of the kept count.
     pub fn change(&self) -> Option<f64> {
-        Some(self.now? / self.kept? - 1.0)
+        let change = change(self.now?, self.kept?);
+        change.is_finite().then_some(change)
+    }
+}
+
+/// As a part of what is kept, which may be nothing.
+fn change(now: f64, kept: f64) -> f64 {
+    match (now - kept).abs() < LEAST {
+        true => 0.0,
+        false => now / kept - 1.0,
     }
 }
 
@@ -88,7 +101,7 @@ pub fn judge(now: &Counts, kept: &Counts, whole: bool) -> Vec<Row> {
     };
     let counted = now.paths.iter().map(|(path, count)| {
         let kept = kept.paths.get(path).copied();
-        let verdict = match kept.map(|kept| count / kept - 1.0) {
+        let verdict = match kept.map(|kept| change(*count, kept)) {
             None => Verdict::New,
             Some(change) if change > most => Verdict::Lost,
             Some(change) if change < -most => Verdict::Less,
@@ -145,6 +158,13 @@ mod tests {
         assert_eq!(found[1].1, Verdict::Lost);
         let less = counts("a", &[("decode", 970.0), ("encode", 1000.0)]);
         assert_eq!(verdicts(&less, &kept, true)[0].1, Verdict::Less);
+        // what was kept as none
+        let (none, one) = (
+            counts("a", &[("calls", 0.0)]),
+            counts("a", &[("calls", 0.01)]),
+        );
+        assert_eq!(verdicts(&none, &none, true)[0].1, Verdict::Same);
+        assert_eq!(verdicts(&one, &none, true)[0].1, Verdict::Lost);
         assert!(Verdict::Less.fails() && Verdict::Lost.fails() && !Verdict::Same.fails());
     }
 

@@ -8,7 +8,9 @@
 //! the same on every run and on every machine with AVX2, however busy it is. Counted are the
 //! broker's own code and the libraries that it calls; the kernel is not. A path of the whole shard
 //! is the real broker over the simulated driver: what driver, simulator and client execute is left
-//! out. See [`mod@judge`] for when a count is a loss.
+//! out. System calls that a shard makes beside its driver's are counted too. They are the allocator's
+//! where it takes memory; what else waits in the kernel (a lock, a sleep, a file) would hold up every
+//! connection of the shard. See [`mod@judge`] for when a count is a loss.
 #![allow(missing_docs)]
 
 #[allow(dead_code)]
@@ -124,16 +126,21 @@ fn table(now: &Counts, kept: &Counts, rows: &[Row], keeps: bool) -> io::Result<(
     }
     writeln!(
         out,
-        "{:<34} {:>12} {:>12} {:>8}  ",
+        "{:<38} {:>12} {:>12} {:>8}  ",
         "instructions of one", "now", "kept", "change"
     )?;
-    let cell = |count: Option<f64>| count.map_or("-".to_owned(), |n| format!("{n:.1}"));
+    let cell = |count: Option<f64>| match count {
+        None => "-".to_owned(),
+        // of system calls
+        Some(n) if n < 1.0 => format!("{n:.4}"),
+        Some(n) => format!("{n:.1}"),
+    };
     for row in rows {
         let change = row
             .change()
             .map_or("-".to_owned(), |c| format!("{:+.2} %", 100.0 * c));
         let line = format!(
-            "{:<34} {:>12} {:>12} {change:>8}  {}",
+            "{:<38} {:>12} {:>12} {change:>8}  {}",
             row.path,
             cell(row.now),
             cell(row.kept),
@@ -150,7 +157,7 @@ fn object(now: &Counts, kept: &Counts, rows: &[Row]) -> serde_json::Value {
         .map(|row| {
             json!({
                 "path": row.path,
-                "instructions": row.now,
+                "now": row.now,
                 "kept": row.kept,
                 "change": row.change(),
                 "verdict": row.verdict.word(),

@@ -76,7 +76,16 @@ const TUNABLES: &str = "glibc.cpu.x86_rep_movsb_threshold=1073741824:\
                         glibc.cpu.x86_rep_stosb_threshold=1073741824:\
                         glibc.cpu.x86_non_temporal_threshold=1073741824";
 
-/// Instructions of one operation of each path. As many run at a time as there are cores.
+/// What is added to a path's name for the system calls that it makes beside the driver's.
+const SYSTEM_CALLS: &str = ": system calls";
+
+/// Columns of a profile's costs, by callgrind's `events:` line.
+const INSTRUCTIONS_COLUMN: usize = 0;
+const SYSTEM_CALLS_COLUMN: usize = 1;
+const EVENTS: &str = "events: Ir sysCount";
+
+/// Instructions of one operation of each path, and of a whole shard its system calls. As many run at a
+/// time as there are cores.
 pub fn all(names: &[&str]) -> anyhow::Result<BTreeMap<String, f64>> {
     let left = Mutex::new(names.iter().rev());
     let work = || {
@@ -88,7 +97,10 @@ pub fn all(names: &[&str]) -> anyhow::Result<BTreeMap<String, f64>> {
                 .next();
             let Some(name) = next else { return Ok(counts) };
             let count = one(name).with_context(|| format!("path {name}"))?;
-            counts.push(((*name).to_owned(), count));
+            counts.push(((*name).to_owned(), count.instructions));
+            if name.starts_with(SHARD) {
+                counts.push((format!("{name}{SYSTEM_CALLS}"), count.system_calls));
+            }
         }
     };
     let threads = thread::available_parallelism().map_or(1, |n| n.get());
@@ -112,7 +124,13 @@ fn found(program: &str) -> Option<PathBuf> {
     places.find(|file| file.is_file())
 }
 
-fn one(name: &str) -> anyhow::Result<f64> {
+/// Of one operation.
+struct Count {
+    instructions: f64,
+    system_calls: f64,
+}
+
+fn one(name: &str) -> anyhow::Result<Count> {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let run = RUNS.fetch_add(1, Ordering::Relaxed);
     let profile = format!("corelane-instructions-{}-{run}", std::process::id());
@@ -125,6 +143,7 @@ fn one(name: &str) -> anyhow::Result<f64> {
         .context("no path")?;
     let mut command = Command::new(valgrind);
     command.args(["--tool=callgrind", "--collect-atstart=no"]);
+    command.arg("--collect-systime=usec");
     command.arg(format!("--callgrind-out-file={}", profile.display()));
     command.arg(format!("--toggle-collect={COUNTED}"));
     command.args(DRIVER.map(|name| format!("--toggle-collect={}", method(name))));
@@ -151,19 +170,29 @@ fn one(name: &str) -> anyhow::Result<f64> {
         "{} was called, and what it calls of the driver is counted",
         method(NESTED)
     );
-    let instructions = inclusive(&written, COUNTED);
+    anyhow::ensure!(
+        written.lines().any(|line| line.starts_with(EVENTS)),
+        "the profile's costs are not {EVENTS:?}"
+    );
+    let instructions = inclusive(&written, COUNTED, INSTRUCTIONS_COLUMN);
+    let system_calls = inclusive(&written, COUNTED, SYSTEM_CALLS_COLUMN);
     let operations: u64 = String::from_utf8_lossy(&output.stdout).trim().parse()?;
     anyhow::ensure!(
         instructions > 0 && operations > 0,
         "nothing was counted: {COUNTED} is not in the profile"
     );
-    // a tenth of an instruction says enough
-    Ok((instructions as f64 / operations as f64 * 10.0).round() / 10.0)
+    let each = |count: u64| count as f64 / operations as f64;
+    Ok(Count {
+        // a tenth of an instruction says enough
+        instructions: (each(instructions) * 10.0).round() / 10.0,
+        system_calls: (each(system_calls) * 1e4).round() / 1e4,
+    })
 }
 
-/// Instructions of a function and of what it calls, from a profile in callgrind's format: the costs
-/// in the function's blocks, of which those behind a `calls` line are of what was called.
-fn inclusive(profile: &str, function: &str) -> u64 {
+/// A column of a function's costs and of what it calls, from a profile in callgrind's format: the costs
+/// in the function's blocks, of which those behind a `calls` line are of what was called. Columns
+/// that a line leaves out are 0.
+fn inclusive(profile: &str, function: &str, column: usize) -> u64 {
     let mut sum = 0;
     let mut number = None;
     let mut inside = false;
@@ -181,7 +210,7 @@ fn inclusive(profile: &str, function: &str) -> u64 {
         } else if inside && line.starts_with(|c: char| c.is_ascii_digit() || "+-*".contains(c)) {
             let cost = line
                 .split(' ')
-                .nth(1)
+                .nth(1 + column)
                 .and_then(|cost| cost.parse::<u64>().ok());
             sum += cost.unwrap_or(0);
         }
@@ -207,10 +236,11 @@ mod tests {
     #[test]
     fn what_a_function_calls_is_its_own_and_what_others_call_is_not() {
         let profile = "events: Ir\n\nfl=(1) a.rs\nfn=(1) main\n5 1000\ncfn=(2) of\ncalls=2 9\n+1 700\n\n\
-                       fn=(2) of\n9 10\ncfi=(3) b.rs\ncfn=(3) other\ncalls=4 1\n* 300\n\n\
+                       fn=(2) of\n9 10 2\ncfi=(3) b.rs\ncfn=(3) other\ncalls=4 1\n* 300\n\n\
                        fn=(3) other\n1 300\n\nfn=(2)\n-3 7\n\ntotals: 9999\n";
-        assert_eq!(super::inclusive(profile, "of"), 317);
-        assert_eq!(super::inclusive(profile, "main"), 1700);
-        assert_eq!(super::inclusive(profile, "nothing"), 0);
+        assert_eq!(super::inclusive(profile, "of", 0), 317);
+        assert_eq!(super::inclusive(profile, "main", 0), 1700);
+        assert_eq!(super::inclusive(profile, "nothing", 0), 0);
+        assert_eq!(super::inclusive(profile, "of", 1), 2);
     }
 }

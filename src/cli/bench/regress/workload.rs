@@ -125,7 +125,7 @@ pub const ALL: &[Workload] = &[
         fills_memory: false,
         metrics: &[Metric::CpuEach, Metric::TimeEach, Metric::Latency(0.99)],
     },
-    // no disk in the way: what holds the shard up at one request of a hundred holds up seven more
+    // no disk in the way
     Workload {
         name: "acked at once",
         connections: 8,
@@ -135,7 +135,7 @@ pub const ALL: &[Workload] = &[
         partitions: 8,
         against: Against::Echo,
         fills_memory: false,
-        metrics: &[Metric::CpuEach, Metric::TimeEach, Metric::Latency(0.95)],
+        metrics: EACH_OF_MANY,
     },
     Workload {
         name: "open loop, 4000/s",
