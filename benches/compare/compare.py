@@ -28,8 +28,10 @@ STOP_LIMIT_S = 120
 # a load that takes so much longer than it should has hung
 GRACE_S = 240
 REST_S = 40
-# not measured: a virtual machine compiles what it runs often, and starts cold
-WARM_UP = ["produce", "--batch-bytes", "16384", "--partitions", "16", "--producers", "4"]
+# not measured: a virtual machine compiles what it runs often, and starts cold; at a rate that no
+# disk is filled by
+WARM_UP = ["produce", "--batch-bytes", "16384", "--partitions", "16", "--producers", "4",
+           "--rate", "50000"]
 
 # what users weigh, and what the picture shows
 PROMISE = ("corelane, flushed", "kafka, acked")
