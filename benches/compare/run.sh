@@ -4,7 +4,7 @@
 #   benches/compare/run.sh [--quick|--full] [options]
 #
 #   --quick             one round of short runs, some minutes (the default)
-#   --full              five rounds, an hour and a half
+#   --full              five rounds, two hours
 #   --rounds N          so many rounds
 #   --seconds S         measured in each run
 #   --only PATTERN      only the loads whose names have it
@@ -12,20 +12,21 @@
 #   --broker-cores LIST cores of the brokers [0]; Corelane gets one shard on the first
 #   --load-core N       core of the load [1]
 #   --dir DIR           a directory on the disk to measure [a fresh ext4 image on a loop device]
-#   --image-gib N       size of that image, which lies in ${TMPDIR:-/tmp} [12]
+#   --image-gib N       size of that image, which lies in ${TMPDIR:-/tmp} [12, with --full 32]
 #   --out DIR           results [benches/results/<date>-kafka]
 #
 # Needs root for the image and to set the congestion control (cubic, put back at the end).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-dir= gib=12 congestion= image= loop= mount=
+dir= gib= full= congestion= image= loop= mount=
 passed=()
 while (($#)); do
     case $1 in
         -h | --help) sed -n '2,19s/^# \{0,1\}//p' benches/compare/run.sh; exit 0 ;;
         --dir) dir=$2; shift ;;
         --image-gib) gib=$2; shift ;;
+        --full) full=yes; passed+=("$1") ;;
         *) passed+=("$1") ;;
     esac
     shift
@@ -48,6 +49,8 @@ target=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json, 
 export CORELANE=$target/release/corelane KAFKA_JARS=$PWD/tests/.cache/jars
 
 if [[ -z $dir ]]; then
+    # what one run writes at most, and the topic of the one before, which is deleted meanwhile
+    gib=${gib:-$([[ $full ]] && echo 32 || echo 12)}
     image=$(mktemp "${TMPDIR:-/tmp}/corelane-compare.XXXXXX")
     # written, so that no run pays for the first use of its blocks
     dd if=/dev/zero of="$image" bs=4M count=$((gib * 256)) status=none

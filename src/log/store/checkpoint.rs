@@ -371,7 +371,11 @@ impl Journal {
     /// Removes the directories of the partitions that the durable table says are deleted: a replay
     /// skips what the ring still holds of them.
     fn unlink_doomed(self: &Rc<Self>, count: usize) {
-        let gone: Vec<_> = self.state.borrow_mut().doomed.drain(..count).collect();
+        let gone: Vec<_> = {
+            let mut state = self.state.borrow_mut();
+            state.doomed_since = self.ring.now();
+            state.doomed.drain(..count).collect()
+        };
         for path in gone {
             let ring = self.ring.clone();
             self.ring

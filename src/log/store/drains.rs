@@ -58,6 +58,9 @@ const FLUSHES: usize = 3;
 const SEAL_AFTER: Duration = Duration::from_secs(1);
 /// After so long everything goes to its files, and the ring is empty.
 const SETTLE_AFTER: Duration = Duration::from_secs(10);
+/// After so long the files of a deleted partition are unlinked, with those of all that were deleted
+/// meanwhile: space that somebody may wait for. (Kafka's `log.segment.delete.delay.ms` is a minute.)
+const UNLINK_AFTER: Duration = Duration::from_secs(2);
 /// How often a full file system is tried again.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
@@ -180,6 +183,11 @@ impl Journal {
         {
             return Next::Checkpoint(false);
         }
+        let doomed = (!state.doomed.is_empty())
+            .then(|| UNLINK_AFTER.saturating_sub(self.ring.now().since(state.doomed_since)));
+        if doomed.is_some_and(|left| left.is_zero()) {
+            return Next::Checkpoint(false);
+        }
         if !state.ready.is_empty() {
             return Next::Drain;
         }
@@ -200,6 +208,7 @@ impl Journal {
         if self.kind == JournalKind::Interval && !state.space.is_idle() {
             wait = wait.min(self.limits.flush_interval.saturating_sub(since));
         }
+        wait = doomed.map_or(wait, |left| wait.min(left));
         // a timer a little late is better than one a little early, twice
         Next::Wait(Some(wait + Duration::from_millis(1)))
     }

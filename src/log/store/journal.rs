@@ -98,6 +98,8 @@ pub(crate) struct State {
     pub unnamed: Unnamed,
     /// Directories of deleted partitions: they may go once a durable table says so.
     pub doomed: Vec<PathBuf>,
+    /// Since when the first of them waits.
+    pub doomed_since: Monotonic,
     /// Partitions with enough whole pages to drain.
     pub ready: VecDeque<SlotId>,
     /// Partitions whose files wait for a flush.
@@ -251,6 +253,7 @@ impl Journal {
                 gone_tabled: 0,
                 unnamed: Unnamed::default(),
                 doomed: Vec::new(),
+                doomed_since: Monotonic::default(),
                 ready: VecDeque::new(),
                 dirty: Vec::new(),
                 names: NewNames::default(),

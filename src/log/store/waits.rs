@@ -175,9 +175,15 @@ impl Journal {
         self.progress.notify_all();
     }
 
-    /// The directory of a deleted partition, under its new name, goes with the next checkpoint: its
-    /// table says so to a replay that finds bytes of it in the ring.
+    /// The directory of a deleted partition, under its new name, goes with the next checkpoint, which is
+    /// made soon: its table says so to a replay that finds bytes of it in the ring.
     pub fn doom(&self, directory: PathBuf) {
-        self.state.borrow_mut().doomed.push(directory);
+        let mut state = self.state.borrow_mut();
+        if state.doomed.is_empty() {
+            state.doomed_since = self.ring.now();
+        }
+        state.doomed.push(directory);
+        drop(state);
+        self.drain.notify_all();
     }
 }

@@ -6,6 +6,7 @@ use crate::base::ids::{Offset, ShardId};
 use crate::log::recovery::OpenError;
 use crate::log::repair::{RepairOptions, apply};
 use crate::log::verify::{Finding, Severity, SurveyError, survey};
+use crate::ring::driver::DirEntry;
 use crate::ring::sim::SimOptions;
 
 /// The only journal's ring file.
@@ -261,6 +262,29 @@ fn a_deleted_partition_leaves_the_disk() {
     machine.world.kill(run.process);
     let run = machine.start();
     assert!(run.store.partition(&key(0)).is_none());
+}
+
+#[test]
+fn a_deleted_partition_leaves_the_disk_soon_while_others_are_written_to() {
+    let machine = Machine::new(34);
+    let run = machine.start();
+    run.create(0);
+    run.create(1);
+    run.produce(0, &[1; 100_000]);
+    let store = run.store.clone();
+    run.run(async move { store.delete_partition(&key(0)).await.expect("deleted") });
+    // never idle, and far from filling the journal
+    for _ in 0..8 {
+        run.produce(1, b"a trickle");
+        machine.world.run_for(Duration::from_millis(500));
+    }
+    let names = run.ring.read_dir(Path::new("/data")).expect("a directory");
+    let waits = |entry: &&DirEntry| entry.name.ends_with("-delete");
+    assert_eq!(names.iter().find(waits), None);
+    machine.world.kill(run.process);
+    let run = machine.start();
+    assert!(run.store.partition(&key(0)).is_none());
+    assert_eq!(run.values(1).len(), 8);
 }
 
 #[test]
