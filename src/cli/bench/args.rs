@@ -119,18 +119,28 @@ pub struct Load {
     #[arg(long)]
     pub cold: bool,
 
-    /// How long is measured; consume takes as long as it takes
-    #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = crate::cli::args::seconds)]
-    pub duration: Duration,
-    /// Time before that, in which the same is done and not measured
-    #[arg(short, long, value_name = "SECONDS", default_value = "2", value_parser = crate::cli::args::seconds)]
-    pub warmup: Duration,
+    #[command(flatten)]
+    pub run: Run,
     /// Only measure what the load itself can do: against a server of its own that answers at once
     #[arg(long, conflicts_with_all = ["no_ceiling", "max", "out", "broker_pid"])]
     pub ceiling: bool,
     /// Do not measure that before the run
     #[arg(long)]
     pub no_ceiling: bool,
+    /// Write histograms, a JSON and plots into this directory
+    #[arg(long, value_name = "DIRECTORY")]
+    pub out: Option<PathBuf>,
+}
+
+/// How long a load runs, and where.
+#[derive(Clone, Debug, Args)]
+pub struct Run {
+    /// How long is measured; what only reads takes as long as it takes
+    #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = crate::cli::args::seconds)]
+    pub duration: Duration,
+    /// Time before that, in which the same is done and not measured
+    #[arg(short, long, value_name = "SECONDS", default_value = "2", value_parser = crate::cli::args::seconds)]
+    pub warmup: Duration,
     /// Run on this core
     #[arg(long)]
     pub core: Option<usize>,
@@ -140,9 +150,6 @@ pub struct Load {
     /// The broker's process on this machine, to tell what it cost
     #[arg(long, value_name = "PID")]
     pub broker_pid: Option<u32>,
-    /// Write histograms, a JSON and plots into this directory
-    #[arg(long, value_name = "DIRECTORY")]
-    pub out: Option<PathBuf>,
 }
 
 fn rate(text: &str) -> Result<f64, String> {

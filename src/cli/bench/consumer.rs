@@ -48,7 +48,7 @@ struct Consumer {
 pub async fn run(world: Rc<World>, reader: Reader, places: Vec<Place>) {
     let its = world.clone();
     let read = async move {
-        let congestion = its.load.congestion.as_deref();
+        let congestion = its.load.run.congestion.as_deref();
         let socket = client::connect(&its.ring, places[0].leader, congestion).await?;
         let part = |place: &Place| Part {
             partition: place.partition,

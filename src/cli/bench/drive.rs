@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 
 use crate::base::time::Monotonic;
 use crate::cli::args::Acks;
-use crate::cli::bench::args::Load;
+use crate::cli::bench::args::{Load, Run};
 use crate::cli::bench::ceiling::{BATCH_OVERHEAD, KEPT_BYTES, Server};
 use crate::cli::bench::cost::{Cost, Snapshot};
 use crate::cli::bench::measure::{Measure, Sum};
@@ -86,10 +86,13 @@ pub fn ceiling(kind: Kind, load: &Load, core: Option<usize>) -> anyhow::Result<C
     // what is kept to be read has its place in memory
     let most = (KEPT_BYTES / (record + BATCH_OVERHEAD) / 2).max(1);
     let short = Load {
-        duration: SECOND,
-        warmup: Duration::from_millis(100),
+        run: Run {
+            duration: SECOND,
+            warmup: Duration::from_millis(100),
+            broker_pid: None,
+            ..load.run.clone()
+        },
         fill: Some(load.fill.unwrap_or(FILL_BYTES / record).min(most)),
-        broker_pid: None,
         cold: false,
         ..load.clone()
     };
@@ -189,13 +192,13 @@ async fn measured(
     }
     let warmup = match kind {
         Kind::Consume => Duration::ZERO,
-        _ => load.warmup,
+        _ => load.run.warmup,
     };
     world.since.set(world.now());
     let begin = world.since.get() + warmup;
     let end = match kind {
         Kind::Consume => Monotonic::MAX,
-        _ => begin + load.duration,
+        _ => begin + load.run.duration,
     };
     world.until.set(end);
     world.reads_live.set(kind.reads_live());
@@ -361,7 +364,7 @@ async fn watch(
     end: Monotonic,
     view: &mut View<'_>,
 ) -> anyhow::Result<Watched> {
-    let pid = world.load.broker_pid;
+    let pid = world.load.run.broker_pid;
     let before = Snapshot::take(pid);
     let mut watched = Watched {
         intervals: Vec::new(),

@@ -40,7 +40,7 @@ use crate::cli::output::Output;
 use crate::cli::run::Usage;
 use crate::ring::affinity;
 use crate::ring::process::{block_signals, raise_open_files};
-use args::{BenchAction, Load};
+use args::{BenchAction, Load, Run};
 use report::Outcome;
 use view::View;
 use world::Pace;
@@ -106,7 +106,7 @@ pub fn run(action: BenchAction, output: &Output) -> anyhow::Result<()> {
         BenchAction::Mixed(load) => (Kind::Mixed, load),
         BenchAction::Ping(ping) => {
             raise_open_files(OPEN_FILES).context("the limit of open files can't be read")?;
-            let pinged = on_core(ping.core, || ping::measure(&ping))?;
+            let pinged = on_core(ping.run.core, || ping::measure(&ping))?;
             return Ok(pinged.tell(&ping, output)?);
         }
         BenchAction::Regress(options) => return regress::run(&options, output),
@@ -118,19 +118,21 @@ pub fn run(action: BenchAction, output: &Output) -> anyhow::Result<()> {
     let ceiling = match load.no_ceiling {
         true => None,
         false => {
-            let other = |core: &usize| load.core.is_some_and(|its| its != *core);
+            let other = |core: &usize| load.run.core.is_some_and(|its| its != *core);
             let core = affinity::allowed_cores()?.into_iter().find(other);
-            Some(on_core(load.core, || drive::ceiling(kind, &load, core))?)
+            Some(on_core(load.run.core, || {
+                drive::ceiling(kind, &load, core)
+            })?)
         }
     };
     if load.ceiling {
         let ceiling = ceiling.context("--ceiling asks for it")?;
         return Ok(report::ceiling(output, &ceiling)?);
     }
-    let mut outcome = on_core(load.core, || match load.max {
+    let mut outcome = on_core(load.run.core, || match load.max {
         true => highest(kind, &load, output),
         false => {
-            let mut view = View::new(output, kind.name(), load.duration);
+            let mut view = View::new(output, kind.name(), load.run.duration);
             drive::once(kind, &load, drive::pace(&load), output, &mut view)
         }
     })?;
@@ -193,8 +195,11 @@ fn check(kind: Kind, load: &Load) -> anyhow::Result<()> {
 /// doubling, then down by halves.
 fn highest(kind: Kind, load: &Load, output: &Output) -> anyhow::Result<Outcome> {
     let short = Load {
-        duration: STEP.min(load.duration),
-        warmup: WARMUP.min(load.warmup),
+        run: Run {
+            duration: STEP.min(load.run.duration),
+            warmup: WARMUP.min(load.run.warmup),
+            ..load.run.clone()
+        },
         ..load.clone()
     };
     let run = |pace| drive::once(kind, &short, pace, output, &mut View::none());
@@ -234,7 +239,7 @@ fn highest(kind: Kind, load: &Load, output: &Output) -> anyhow::Result<Outcome> 
     if low == 0.0 {
         bail!("no rate keeps p99 below {} ms", load.p99_ms);
     }
-    let mut view = View::new(output, kind.name(), load.duration);
+    let mut view = View::new(output, kind.name(), load.run.duration);
     let mut outcome = drive::once(kind, load, Pace::Open(low), output, &mut view)?;
     outcome.held = Some(holds(&outcome, low).1);
     Ok(outcome)

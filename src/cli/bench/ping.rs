@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::base::time::Monotonic;
 use crate::cli::args::Broker;
+use crate::cli::bench::args::Run;
 use crate::cli::bench::client::{self, Frames};
 use crate::cli::bench::cost::{Cost, Snapshot};
 use crate::cli::bench::measure::Sum;
@@ -38,21 +39,8 @@ pub struct Ping {
     /// Connections, each with one request in flight
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub connections: u32,
-    /// How long is measured
-    #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = crate::cli::args::seconds)]
-    pub duration: Duration,
-    /// Time before that, in which the same is done and not measured
-    #[arg(short, long, value_name = "SECONDS", default_value = "2", value_parser = crate::cli::args::seconds)]
-    pub warmup: Duration,
-    /// Run on this core
-    #[arg(long)]
-    pub core: Option<usize>,
-    /// Congestion control of the load's sockets [default: the system's]
-    #[arg(long, value_name = "NAME")]
-    pub congestion: Option<String>,
-    /// The broker's process on this machine, to tell what it cost
-    #[arg(long, value_name = "PID")]
-    pub broker_pid: Option<u32>,
+    #[command(flatten)]
+    pub run: Run,
 }
 
 /// What was found.
@@ -81,23 +69,23 @@ async fn measured(
 ) -> anyhow::Result<Pinged> {
     let mut sockets = Vec::new();
     for _ in 0..ping.connections {
-        sockets.push(client::connect(ring, address, ping.congestion.as_deref()).await?);
+        sockets.push(client::connect(ring, address, ping.run.congestion.as_deref()).await?);
     }
-    let begin = ring.driver().now() + ping.warmup;
-    let end = begin + ping.duration;
+    let begin = ring.driver().now() + ping.run.warmup;
+    let end = begin + ping.run.duration;
     let ask = |socket| ring.spawn(ask(ring.clone(), socket, version, begin, end));
     let asking: Vec<_> = sockets.into_iter().map(ask).collect();
     ring.sleep_until(begin).await;
-    let before = Snapshot::take(ping.broker_pid);
+    let before = Snapshot::take(ping.run.broker_pid);
     ring.sleep_until(end).await;
-    let cost = Snapshot::take(ping.broker_pid).since(&before);
+    let cost = Snapshot::take(ping.run.broker_pid).since(&before);
     let mut sum = Sum::default();
     for asked in asking {
         let asked = ring.timeout(PATIENCE, asked).await;
         sum.add(&asked.with_context(|| format!("no answer for {PATIENCE:?}"))??);
     }
     Ok(Pinged {
-        seconds: ping.duration.as_secs_f64(),
+        seconds: ping.run.duration.as_secs_f64(),
         sum,
         cost,
     })
@@ -183,7 +171,7 @@ impl Pinged {
         setup["command"] = setup::command();
         setup["bootstrap"] = json!(ping.broker.bootstrap);
         setup["connections"] = json!(ping.connections);
-        setup["core"] = json!(ping.core);
+        setup["core"] = json!(ping.run.core);
         json!({
             "kind": "ping",
             "seconds": self.seconds,

@@ -99,7 +99,7 @@ struct Producer {
 
 /// Produces until the world says that it is enough, and until all is acked.
 pub async fn run(world: Rc<World>, number: u32, parts: Vec<Place>) -> anyhow::Result<()> {
-    let congestion = world.load.congestion.as_deref();
+    let congestion = world.load.run.congestion.as_deref();
     let socket = client::connect(&world.ring, parts[0].leader, congestion).await?;
     let producer = Producer {
         socket,
@@ -130,7 +130,7 @@ impl Producer {
             return world.now() >= until;
         };
         let all = schedule.by(until);
-        let late = world.now() >= until + LATE.min(world.load.duration);
+        let late = world.now() >= until + LATE.min(world.load.run.duration);
         if late && taken < all {
             let due = (taken..all).map(|n| schedule.due(n));
             let awaited = world.reads_live.get();

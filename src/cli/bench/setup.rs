@@ -43,7 +43,7 @@ pub fn command() -> Value {
 pub fn describe(load: &Load) -> Value {
     let mut told = json!({
         "command": command(),
-        "file_systems": load.broker_pid.map(file_systems),
+        "file_systems": load.run.broker_pid.map(file_systems),
         "bootstrap": load.broker.bootstrap,
         "topic": load.topic,
         "topic_configs": load.configs.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
@@ -67,14 +67,14 @@ pub fn describe(load: &Load) -> Value {
         "idempotent": load.idempotent,
         "fill": load.fill,
         "cold": load.cold,
-        "duration_s": load.duration.as_secs_f64(),
-        "warmup_s": load.warmup.as_secs_f64(),
-        "core": load.core,
+        "duration_s": load.run.duration.as_secs_f64(),
+        "warmup_s": load.run.warmup.as_secs_f64(),
+        "core": load.run.core,
     });
     if let (Value::Object(told), Value::Object(machine)) = (&mut told, machine()) {
         told.extend(machine);
     }
-    if let Some(name) = &load.congestion {
+    if let Some(name) = &load.run.congestion {
         told["congestion_control"] = json!(name);
     }
     told

@@ -170,8 +170,8 @@ fn wait_until_served(cluster: &mut Cluster, load: &Load, name: &str) -> anyhow::
                 Ok(_) => return Ok(()),
                 Err(missing) => missing,
             },
-            Err(error) if late => return Err(error.into()),
-            Err(_) => "it is not known".to_owned(),
+            Err(ClientError::Refused { .. }) if !late => "it is not known".to_owned(),
+            Err(error) => return Err(error.into()),
         };
         if late {
             bail!("topic {name} is not served: {missing}");

@@ -242,15 +242,21 @@ fn a_topic_made_again_gets_nothing_of_a_stray_of_its_name() {
     assert_eq!(run.store.damage(&key(0)), None);
 }
 
-#[test]
-fn a_deleted_partition_leaves_the_disk() {
-    let machine = Machine::new(30);
+/// Of two partitions the first is deleted.
+fn with_a_deletion(machine: &Machine) -> Run {
     let run = machine.start();
     run.create(0);
     run.create(1);
     run.produce(0, &[1; 100_000]);
     let store = run.store.clone();
     run.run(async move { store.delete_partition(&key(0)).await.expect("deleted") });
+    run
+}
+
+#[test]
+fn a_deleted_partition_leaves_the_disk() {
+    let machine = Machine::new(30);
+    let run = with_a_deletion(&machine);
     machine.world.run_for(std::time::Duration::from_secs(30));
     let names = run.ring.read_dir(Path::new("/data")).expect("a directory");
     let left: Vec<_> = names
@@ -267,12 +273,7 @@ fn a_deleted_partition_leaves_the_disk() {
 #[test]
 fn a_deleted_partition_leaves_the_disk_soon_while_others_are_written_to() {
     let machine = Machine::new(34);
-    let run = machine.start();
-    run.create(0);
-    run.create(1);
-    run.produce(0, &[1; 100_000]);
-    let store = run.store.clone();
-    run.run(async move { store.delete_partition(&key(0)).await.expect("deleted") });
+    let run = with_a_deletion(&machine);
     // never idle, and far from filling the journal
     for _ in 0..8 {
         run.produce(1, b"a trickle");
