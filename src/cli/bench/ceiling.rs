@@ -207,7 +207,7 @@ impl Shelf {
             responses: topics.as_slice().into(),
             ..Default::default()
         };
-        let none = std::iter::empty::<Option<Buf>>();
+        let none = client::no_bodies();
         let chain = client::response(&self.ring, VERSION, id, &message, none).await;
         Ok(socket.send(chain).await?)
     }

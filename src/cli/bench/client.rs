@@ -8,8 +8,10 @@ use anyhow::{Context, bail};
 use crate::ring::buf::{Buf, BufMut};
 use crate::ring::driver::Chain;
 use crate::ring::{Ring, Socket};
+use crate::wire::api::ApiKey;
 use crate::wire::frame;
 use crate::wire::message::Message;
+use crate::wire::read::Reader;
 use crate::wire::write::Writer;
 
 const NAME: &str = "corelane-bench";
@@ -69,6 +71,20 @@ pub async fn response<'a, M: Message<'a>>(
 ) -> Chain {
     let write = |w: &mut Writer<'_>| frame::response(version, id, message, w);
     chain(ring, write, bodies).await
+}
+
+/// What a message without batches has in its holes.
+pub fn no_bodies() -> impl Iterator<Item = Option<Buf>> {
+    std::iter::empty()
+}
+
+/// The body of the answer that comes next.
+pub fn body(answer: &[u8], api: ApiKey, version: i16, id: i32) -> anyhow::Result<Reader<'_>> {
+    let (answered, body) = frame::read_response_header(answer, api, version)?;
+    if answered != id {
+        bail!("an answer to request {answered} where {id} comes next");
+    }
+    Ok(body)
 }
 
 async fn chain(

@@ -12,11 +12,9 @@ use crate::cli::bench::ledger::Reads;
 use crate::cli::bench::value::Name;
 use crate::cli::bench::world::{Place, Reader, World};
 use crate::ring::Socket;
-use crate::ring::buf::Buf;
 use crate::wire::api::ApiKey;
 use crate::wire::batch::{BatchError, BatchView, batches, records};
 use crate::wire::compress::{Codec, decompress};
-use crate::wire::frame;
 use crate::wire::message::Message;
 use crate::wire::messages::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData,
@@ -100,10 +98,7 @@ impl Consumer {
             id = id.wrapping_add(1) & i32::MAX;
             self.ask(id).await?;
             let answer = answers.next().await?;
-            let (answered, mut body) = frame::read_response_header(answer, ApiKey::Fetch, version)?;
-            if answered != id {
-                bail!("an answer to request {answered} where {id} comes next");
-            }
+            let mut body = client::body(answer, ApiKey::Fetch, version, id)?;
             let response = FetchResponse::decode(&mut body, version)?;
             check(response.error_code, || "a fetch".to_owned())?;
             let mut bytes = 0;
@@ -157,7 +152,7 @@ impl Consumer {
             ..FetchRequest::default()
         };
         let ring = &self.world.ring;
-        let bodies = std::iter::empty::<Option<Buf>>();
+        let bodies = client::no_bodies();
         let chain = client::request(ring, target.fetch, id, &message, bodies).await;
         self.socket.send(chain).await.context("sending")
     }

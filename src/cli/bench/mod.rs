@@ -8,7 +8,8 @@
 //! can do is measured against a server that answers at once ([`ceiling`]) and told beside every
 //! result.
 //!
-//! [`ping`] sends requests that carry no record. [`regress`] is another thing: it starts brokers of its own, to tell whether they became slower.
+//! [`ping`] sends requests that carry no record. [`regress`] is another thing: it starts brokers of
+//! its own, to tell whether they became slower.
 
 pub mod args;
 mod batches;

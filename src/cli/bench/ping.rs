@@ -17,10 +17,8 @@ use crate::cli::bench::{report, setup, topics};
 use crate::cli::client::Cluster;
 use crate::cli::on_ring::on_ring;
 use crate::cli::output::Output;
-use crate::ring::buf::Buf;
 use crate::ring::{Ring, Socket};
 use crate::wire::api::ApiKey;
-use crate::wire::frame;
 use crate::wire::message::Message;
 use crate::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
@@ -112,15 +110,11 @@ async fn ask(
             return Ok(sum);
         }
         id = id.wrapping_add(1) & i32::MAX;
-        let bodies = std::iter::empty::<Option<Buf>>();
+        let bodies = client::no_bodies();
         let request = client::request(&ring, version, id, &message, bodies).await;
         socket.send(request).await.context("sending")?;
         let answer = answers.next().await?;
-        let (answered, mut body) =
-            frame::read_response_header(answer, ApiKey::ApiVersions, version)?;
-        if answered != id {
-            bail!("an answer to request {answered} where {id} comes next");
-        }
+        let mut body = client::body(answer, ApiKey::ApiVersions, version, id)?;
         let bytes = answer.len() as u64;
         if ApiVersionsResponse::decode(&mut body, version)?.error_code != 0 {
             bail!("ApiVersions is refused");

@@ -17,7 +17,6 @@ use crate::cli::bench::world::{Pace, Place, World};
 use crate::ring::Socket;
 use crate::ring::sync::{Event, join};
 use crate::wire::api::ApiKey;
-use crate::wire::frame;
 use crate::wire::message::Message;
 use crate::wire::messages::{
     PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
@@ -346,10 +345,7 @@ impl Producer {
 
     fn check(&self, request: &Request, answer: &[u8]) -> anyhow::Result<()> {
         let version = self.world.target.produce;
-        let (id, mut body) = frame::read_response_header(answer, ApiKey::Produce, version)?;
-        if id != request.id {
-            bail!("an answer to request {id} where {} comes next", request.id);
-        }
+        let mut body = client::body(answer, ApiKey::Produce, version, request.id)?;
         let response = ProduceResponse::decode(&mut body, version)?;
         let mut answered = 0;
         for topic in response.responses.iter() {

@@ -45,7 +45,7 @@ pub fn find(cluster: &mut Cluster, load: &Load) -> anyhow::Result<Topic> {
     };
     let begun = Instant::now();
     let made = create(cluster, load, &topic.name)
-        .and_then(|()| wait_until_served(cluster, load, &topic.name));
+        .and_then(|()| served(cluster, load, &topic.name, Some(load.partitions)));
     if let Err(error) = made {
         // it may be there all the same
         let again = Cluster::open(&load.broker.bootstrap, load.broker.timeout);
@@ -66,17 +66,7 @@ pub fn find(cluster: &mut Cluster, load: &Load) -> anyhow::Result<Topic> {
 /// All that a load has to know of a topic.
 pub fn prepare(cluster: &mut Cluster, load: &Load, topic: &Topic) -> anyhow::Result<Target> {
     // one that somebody else has just made may not be served yet
-    let deadline = Instant::now() + load.broker.timeout;
-    let (info, starts) = loop {
-        let info = cluster.topic(&topic.name, false)?;
-        match ends(cluster, &info)? {
-            Ok(ends) => break (info, ends),
-            Err(missing) if Instant::now() >= deadline => {
-                bail!("topic {} is not served: {missing}", topic.name)
-            }
-            Err(_) => std::thread::sleep(LOOK),
-        }
-    };
+    let (info, starts) = served(cluster, load, &topic.name, None)?;
     let mut leaders: BTreeMap<i32, SocketAddr> = BTreeMap::new();
     let mut places = Vec::new();
     let (mut produce, mut fetch) = (PRODUCE_BY_NAME, FETCH_BY_NAME);
@@ -153,24 +143,29 @@ fn create(cluster: &mut Cluster, load: &Load, name: &str) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// A broker may answer before its partitions have leaders, and those before they serve.
-fn wait_until_served(cluster: &mut Cluster, load: &Load, name: &str) -> anyhow::Result<()> {
+/// The topic and the ends of its partitions, once all of them are served: a broker may answer before
+/// its partitions have leaders, and those before they serve. With a number of partitions it was just
+/// made, and is waited for where it is not known yet.
+fn served(
+    cluster: &mut Cluster,
+    load: &Load,
+    name: &str,
+    made: Option<i32>,
+) -> anyhow::Result<(TopicInfo, BTreeMap<i32, i64>)> {
     let deadline = Instant::now() + load.broker.timeout;
     loop {
         let late = Instant::now() >= deadline;
         let missing = match cluster.topic(name, false) {
-            Ok(info) if info.partitions.len() != load.partitions as usize => {
-                format!(
-                    "{} of {} partitions",
-                    info.partitions.len(),
-                    load.partitions
-                )
-            }
-            Ok(info) => match ends(cluster, &info)? {
-                Ok(_) => return Ok(()),
-                Err(missing) => missing,
+            Ok(info) => match made.filter(|made| info.partitions.len() != *made as usize) {
+                Some(made) => format!("{} of {made} partitions", info.partitions.len()),
+                None => match ends(cluster, &info)? {
+                    Ok(ends) => return Ok((info, ends)),
+                    Err(missing) => missing,
+                },
             },
-            Err(ClientError::Refused { .. }) if !late => "it is not known".to_owned(),
+            Err(ClientError::Refused { .. }) if made.is_some() && !late => {
+                "it is not known".to_owned()
+            }
             Err(error) => return Err(error.into()),
         };
         if late {
