@@ -91,9 +91,9 @@ impl Ring {
         self.driver().space(path)
     }
 
-    /// Flushes the whole file system that holds `path`; blocks the shard. At start and stop only.
+    /// Flushes the whole file system that holds the directory at `path`: see [`File::sync_fs`].
     pub fn sync_fs(&self, path: &Path) -> io::Result<()> {
-        self.with_room(|| self.driver().sync_fs(path))
+        self.open_dir(path)?.sync_fs()
     }
 
     /// The id of this boot of the machine.
@@ -106,16 +106,18 @@ impl Ring {
         self.driver().canonical(path)
     }
 
+    /// Opens a directory, to flush it or its file system.
+    pub fn open_dir(&self, path: &Path) -> io::Result<File> {
+        let options = OpenOptions {
+            directory: true,
+            ..OpenOptions::default()
+        };
+        self.open(path, options)
+    }
+
     /// Makes the names in a directory durable.
     pub async fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let directory = self.open(
-            path,
-            OpenOptions {
-                directory: true,
-                ..OpenOptions::default()
-            },
-        )?;
-        directory.sync_all().await
+        self.open_dir(path)?.sync_all().await
     }
 
     /// Replaces a small file so that a power cut leaves the old or the new content: temporary file,
@@ -238,6 +240,13 @@ impl File {
     /// Makes content, length and times durable (fsync).
     pub async fn sync_all(&self) -> io::Result<()> {
         self.sync(true).await
+    }
+
+    /// Makes everything durable on the file system that holds this file; blocks the shard. At start
+    /// and stop only. An error tells of any file of it that could not be written since this one was
+    /// opened, so who relies on it opens before writing (syncfs, Linux 5.8).
+    pub fn sync_fs(&self) -> io::Result<()> {
+        self.0.ring.driver().sync_fs(&self.0.descriptor)
     }
 
     async fn sync(&self, metadata: bool) -> io::Result<()> {

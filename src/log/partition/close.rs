@@ -6,6 +6,7 @@ use crate::base::ids::Offset;
 use crate::log::format::names::{self, Kind};
 use crate::log::format::producer_snapshot;
 use crate::log::partition::Partition;
+use crate::log::partition::drain::Settle;
 use crate::log::partition::error::LogError;
 use crate::log::partition::segment::{Mark, Segment};
 use crate::log::segment::{Access, Place};
@@ -19,7 +20,7 @@ impl Partition {
     /// The system's: then no clean marker may be written.
     pub async fn close_clean(self: &Rc<Self>) -> Result<(), LogError> {
         let _busy = self.acquire().await;
-        self.settle_while_busy(true).await?;
+        self.settle_while_busy(Settle::AtStop).await?;
         let (base, len, on_disk) = {
             let state = self.state.borrow();
             let active = state.active();
@@ -37,20 +38,19 @@ impl Partition {
         if self.state.borrow().active().allocated != len {
             self.trim(base, len)?;
         }
+        let there = self.names()?;
         self.write_indexes(base).await?;
-        let (end, snapshot) = {
+        let (end, snapshot, bases) = {
             let state = self.state.borrow();
             let snapshot = producer_snapshot::encode(&state.producers.to_snapshot());
-            (state.end(), snapshot)
+            let bases = state.segments.iter().map(|segment| segment.base);
+            (state.end(), snapshot, bases.collect::<Vec<Offset>>())
         };
         self.write_side_file(self.path(end, Kind::Snapshot), &snapshot)?;
-        let bases: Vec<Offset> = {
-            let state = self.state.borrow();
-            state.segments.iter().map(|segment| segment.base).collect()
-        };
         // Kafka keeps snapshots where segments begin and at the end
-        self.remove_snapshots(|base| base != end && !bases.contains(&base))?;
-        self.replace_missing_indexes(&bases).await?;
+        self.remove_snapshots(&there, |base| base != end && !bases.contains(&base))?;
+        let sealed = bases.into_iter().filter(|sealed| *sealed != base);
+        self.replace_missing_indexes(&there, sealed).await?;
         self.write_epochs()?;
         self.context.files.forget(self.id, base);
         Ok(())
@@ -64,23 +64,30 @@ impl Partition {
         Ok(names.flatten().collect())
     }
 
-    fn remove_snapshots(&self, unwanted: impl Fn(Offset) -> bool) -> Result<(), LogError> {
-        for (base, kind) in self.names()? {
-            if kind == Kind::Snapshot && unwanted(base) {
-                self.remove_if_there(self.path(base, kind))?;
+    fn remove_snapshots(
+        &self,
+        there: &[(Offset, Kind)],
+        unwanted: impl Fn(Offset) -> bool,
+    ) -> Result<(), LogError> {
+        for (base, kind) in there {
+            if *kind == Kind::Snapshot && unwanted(*base) {
+                self.remove_if_there(self.path(*base, *kind))?;
             }
         }
         Ok(())
     }
 
     /// A recovery removed indexes that were stale.
-    async fn replace_missing_indexes(&self, bases: &[Offset]) -> Result<(), LogError> {
-        let names = self.names()?;
-        let has = |base, kind| names.contains(&(base, kind));
+    async fn replace_missing_indexes(
+        &self,
+        there: &[(Offset, Kind)],
+        bases: impl Iterator<Item = Offset>,
+    ) -> Result<(), LogError> {
+        let has = |base, kind| there.contains(&(base, kind));
         for base in bases {
-            if !has(*base, Kind::Index) || !has(*base, Kind::TimeIndex) {
-                let index = self.rebuild_index(*base).await?;
-                self.write_index_files(*base, &index)?;
+            if !has(base, Kind::Index) || !has(base, Kind::TimeIndex) {
+                let index = self.rebuild_index(base).await?;
+                self.write_index_files(base, &index)?;
             }
         }
         Ok(())
@@ -146,7 +153,7 @@ impl Partition {
             self.remove_side_files(base)?;
             self.remove_if_there(self.path(base, Kind::Log))?;
         }
-        self.remove_snapshots(|base| base > end)?;
+        self.remove_snapshots(&self.names()?, |base| base > end)?;
         self.context
             .indexes
             .borrow_mut()

@@ -18,6 +18,9 @@ use crate::log::segment::{Access, Place};
 use crate::ring::File;
 use crate::ring::driver::{Chain, OpenOptions};
 
+/// A write of a drain that settles.
+const DRAIN_BYTES: u64 = 256 << 10;
+
 /// How far a drain may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainLimit {
@@ -25,6 +28,17 @@ pub enum DrainLimit {
     Durable,
     /// Up to this place, flushed or not: bytes that the journal will only point at.
     Through(Place),
+}
+
+/// Which segments are put into their files whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settle {
+    /// Those that will not grow, flushed one by one.
+    Sealed,
+    /// The active one too.
+    All,
+    /// All, not flushed: a flush of the whole file system follows, one for all partitions.
+    AtStop,
 }
 
 /// What a checkpoint must flush.
@@ -305,7 +319,7 @@ impl Partition {
     /// As [`Partition::drain`].
     pub async fn settle(self: &Rc<Self>) -> Result<(), LogError> {
         let _busy = self.acquire().await;
-        self.settle_while_busy(true).await
+        self.settle_while_busy(Settle::All).await
     }
 
     /// As [`Partition::settle`], but only for sealed segments: writes their last partial page, side
@@ -315,11 +329,13 @@ impl Partition {
     /// As [`Partition::drain`].
     pub async fn settle_sealed(self: &Rc<Self>) -> Result<(), LogError> {
         let _busy = self.acquire().await;
-        self.settle_while_busy(false).await
+        self.settle_while_busy(Settle::Sealed).await
     }
 
-    pub(super) async fn settle_while_busy(&self, with_active: bool) -> Result<(), LogError> {
-        while self.drain_once(DrainLimit::Durable, 256 << 10).await? > 0 {}
+    pub(super) async fn settle_while_busy(&self, what: Settle) -> Result<(), LogError> {
+        // what is little goes through the page cache with the last page, in fewer system calls
+        let through_cache = what == Settle::AtStop && self.undrained_bytes() <= DRAIN_BYTES;
+        while !through_cache && self.drain_once(DrainLimit::Durable, DRAIN_BYTES).await? > 0 {}
         let (limit, bases): (Place, SmallVec<[Offset; 2]>) = {
             let state = self.state.borrow();
             let active = state.active().base;
@@ -328,7 +344,7 @@ impl Partition {
                 .range(state.first_unfinished()..)
                 .filter(|segment| !segment.is_finished())
                 .map(|segment| segment.base)
-                .filter(|base| with_active || *base != active)
+                .filter(|base| what != Settle::Sealed || *base != active)
                 .collect();
             (state.durable, bases)
         };
@@ -336,7 +352,8 @@ impl Partition {
             if base > limit.segment || self.is_gone() {
                 break;
             }
-            self.settle_segment(base, limit).await?;
+            self.settle_segment(base, limit, what != Settle::AtStop)
+                .await?;
             let sealed = base < limit.segment && self.state.borrow().active().base != base;
             if sealed {
                 self.finish_sealed(base).await?;
@@ -345,7 +362,12 @@ impl Partition {
         Ok(())
     }
 
-    async fn settle_segment(&self, base: Offset, limit: Place) -> Result<(), LogError> {
+    async fn settle_segment(
+        &self,
+        base: Offset,
+        limit: Place,
+        flush: bool,
+    ) -> Result<(), LogError> {
         let path = || self.path(base, Kind::Log);
         let io = |source: io::Error| LogError::Io {
             path: path(),
@@ -362,7 +384,7 @@ impl Partition {
                 true => limit.position.min(segment.len()),
                 false => segment.len(),
             };
-            if to <= segment.drained && !segment.dirty {
+            if to <= segment.drained && !(flush && segment.dirty) {
                 return Ok(());
             }
             if to > segment.drained {
@@ -378,9 +400,11 @@ impl Partition {
             .map_err(io)?;
         self.begin_file(&file, base).map_err(io)?;
         file.write_at(chain, from).await.map_err(io)?;
-        // final whatever it says, a full disk included: not to be tried again
-        let flushed = file.sync_data().await;
-        flushed.map_err(|error| io(io::Error::other(error)))?;
+        if flush {
+            // final whatever it says, a full disk included: not to be tried again
+            let flushed = file.sync_data().await;
+            flushed.map_err(|error| io(io::Error::other(error)))?;
+        }
         self.note_drained(base, to);
         if let Some(segment) = self.state.borrow_mut().by_base(base) {
             segment.dirty = false;

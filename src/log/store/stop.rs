@@ -116,6 +116,12 @@ impl LogStore {
         if directory.is_offline() {
             return Err(directory.offline_error().into());
         }
+        let io = |source| LogError::Io {
+            path: directory.path().to_path_buf(),
+            source,
+        };
+        // opened before anything is written, so that its flush tells what could not be
+        let file_system = self.ring().open_dir(directory.path()).map_err(io)?;
         let mut records = self.damaged_in(directory);
         for (partition, generation) in self.partitions_in(directory) {
             partition.until_durable(partition.log_end()).await;
@@ -128,6 +134,7 @@ impl LogStore {
                 damaged: None,
             });
         }
+        file_system.sync_fs().map_err(io)?;
         Ok(records)
     }
 }

@@ -312,8 +312,9 @@ pub trait Driver {
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Whether something has this name.
     fn exists(&self, path: &Path) -> bool;
-    /// Flushes the whole file system that holds `path`; blocks. At start and stop only.
-    fn sync_fs(&self, path: &Path) -> io::Result<()>;
+    /// Flushes the whole file system that holds `file`; blocks. At start and stop only. Fails as
+    /// well if something could not be written since `file` was opened, whichever file it was of.
+    fn sync_fs(&self, file: &Descriptor) -> io::Result<()>;
     /// Space on the file system that holds `path`.
     fn space(&self, path: &Path) -> io::Result<Space>;
     /// The id of this boot of the machine: what was only in the page cache is gone when it differs.

@@ -334,11 +334,13 @@ impl Driver for SimDriver {
             let place = Place { machine, disk, ino };
             let direct = options.direct && s.options.disk.direct;
             let failed_seen = s.fs(place).file(ino)?.failed_flushes;
+            let failed_seen_of_all = s.fs(place).failed_flushes;
             let description = Description {
                 place,
                 direct,
                 write: options.write,
                 failed_seen,
+                failed_seen_of_all,
                 orphan: false,
             };
             let fd = s.handle(self.process, What::File(description));
@@ -434,14 +436,8 @@ impl Driver for SimDriver {
             .is_ok()
     }
 
-    fn sync_fs(&self, path: &Path) -> io::Result<()> {
-        self.on_disk(path, true, |fs, _| match fs.vanished {
-            true => Err(errno(libc::EIO)),
-            false => {
-                fs.flush_all();
-                Ok(())
-            }
-        })
+    fn sync_fs(&self, file: &Descriptor) -> io::Result<()> {
+        self.change(|s| s.sync_fs(file.raw()))
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {

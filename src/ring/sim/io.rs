@@ -296,14 +296,7 @@ impl State {
 
     fn sync_op(&mut self, fd: i32, upto: u64) -> io::Result<u32> {
         let place = self.file(fd)?.place;
-        let failing = self.failing_flushes.get_mut(&(place.machine, place.disk));
-        let fails = match failing.filter(|n| **n > 0) {
-            Some(n) => {
-                *n -= 1;
-                true
-            }
-            None => self.rng.chance(self.options.disk.flush_error_chance),
-        };
+        let fails = self.flush_fails(place);
         let mut rng = self.rng.fork(1);
         let inode = self.fs(place).file(place.ino)?;
         if fails {
@@ -311,8 +304,9 @@ impl State {
             inode.content.flush_failed(&mut rng, upto);
         }
         let failed = inode.failed_flushes;
-        if !fails {
-            self.fs(place).flushed(place.ino, upto)?;
+        match fails {
+            true => self.fs(place).failed_flushes += 1,
+            false => self.fs(place).flushed(place.ino, upto)?,
         }
         let seen = match self.handles.get_mut(&fd).map(|h| &mut h.what) {
             Some(What::File(d)) => std::mem::replace(&mut d.failed_seen, failed),
@@ -321,6 +315,38 @@ impl State {
         match seen < failed {
             true => Err(errno(libc::EIO)),
             false => Ok(0),
+        }
+    }
+
+    fn flush_fails(&mut self, place: Place) -> bool {
+        let failing = self.failing_flushes.get_mut(&(place.machine, place.disk));
+        match failing.filter(|n| **n > 0) {
+            Some(n) => {
+                *n -= 1;
+                true
+            }
+            None => self.rng.chance(self.options.disk.flush_error_chance),
+        }
+    }
+
+    /// A flush of the whole file system of an open file.
+    pub(super) fn sync_fs(&mut self, fd: i32) -> io::Result<()> {
+        let place = self.file(fd)?.place;
+        self.fs(place).file(place.ino)?; // a pulled disk answers nothing
+        let fails = self.flush_fails(place);
+        let mut rng = self.rng.fork(1);
+        match fails {
+            true => self.fs(place).flush_of_all_failed(&mut rng),
+            false => self.fs(place).flush_all(),
+        }
+        let failed = self.fs(place).failed_flushes;
+        let seen = match self.handles.get_mut(&fd).map(|h| &mut h.what) {
+            Some(What::File(d)) => std::mem::replace(&mut d.failed_seen_of_all, failed),
+            _ => failed,
+        };
+        match seen < failed {
+            true => Err(errno(libc::EIO)),
+            false => Ok(()),
         }
     }
 

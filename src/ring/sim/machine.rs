@@ -80,6 +80,8 @@ pub(super) struct Description {
     pub(super) write: bool,
     /// Failed flushes of the file that this description has reported.
     pub(super) failed_seen: u32,
+    /// Those of any file of the file system.
+    pub(super) failed_seen_of_all: u32,
     /// Closed, but for direct writes of a killed process that are still on their way.
     pub(super) orphan: bool,
 }

@@ -224,6 +224,40 @@ fn a_failed_flush_is_reported_once_and_its_data_is_gone() {
 }
 
 #[test]
+fn a_flush_of_all_tells_what_could_not_be_written_since_it_was_opened() {
+    let data = Path::new("/data");
+    let mut lost = [0; 2];
+    for seed in 0..20 {
+        let world = SimWorld::new(seed, SimOptions::default());
+        let machine = world.machine(&[data]);
+        world.fail_flushes(machine, data, 1);
+        run(&world, machine, |ring| async move {
+            let before = ring.open_dir(data).unwrap();
+            let file = ring.open(&data.join("f"), rw()).unwrap();
+            file.write_now(&[1; 4096], 0).unwrap();
+            file.sync_data().await.unwrap_err();
+            ring.sync_fs(data).expect("opened afterwards");
+            assert!(before.sync_fs().is_err());
+            before.sync_fs().expect("told once");
+        });
+        world.fail_flushes(machine, data, 1);
+        run(&world, machine, |ring| async move {
+            let before = ring.open_dir(data).unwrap();
+            let file = ring.open(&data.join("g"), rw()).unwrap();
+            file.write_now(&[2; 4096], 0).unwrap();
+            assert!(before.sync_fs().is_err());
+            before.sync_fs().expect("nothing is left to write");
+        });
+        world.power_cut(machine, Luck::Lost);
+        for (name, lost) in ["/data/f", "/data/g"].into_iter().zip(&mut lost) {
+            let bytes = contents(&world, machine, name).expect("its name was flushed");
+            *lost += u32::from(bytes.iter().all(|b| *b == 0));
+        }
+    }
+    assert!(lost.iter().all(|n| *n > 12), "{lost:?}");
+}
+
+#[test]
 fn space_ends_and_a_pulled_disk_answers_nothing() {
     let world = SimWorld::new(1, SimOptions::default());
     let machine = world.machine(&[Path::new("/data")]);

@@ -230,10 +230,9 @@ pub(super) fn read_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
     Ok(entries)
 }
 
-pub(super) fn sync_fs(path: &Path) -> io::Result<()> {
-    let file = fs::File::open(path)?;
+pub(super) fn sync_fs(fd: RawFd) -> io::Result<()> {
     // SAFETY: plain system call.
-    check(unsafe { libc::syncfs(file.as_raw_fd()) }).map(drop)
+    check(unsafe { libc::syncfs(fd) }).map(drop)
 }
 
 pub(super) fn space(path: &Path) -> io::Result<Space> {

@@ -529,8 +529,8 @@ impl Driver for UringDriver {
         path.symlink_metadata().is_ok()
     }
 
-    fn sync_fs(&self, path: &Path) -> io::Result<()> {
-        disk::sync_fs(path)
+    fn sync_fs(&self, file: &Descriptor) -> io::Result<()> {
+        disk::sync_fs(file.raw())
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {

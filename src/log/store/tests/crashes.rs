@@ -1,6 +1,8 @@
+use std::path::Path;
 use std::time::Duration;
 
 use super::harness::*;
+use crate::base::ids::Offset;
 use crate::log::store::FlushPolicy;
 use crate::ring::sim::Luck;
 
@@ -137,4 +139,35 @@ fn without_flushes_many_partitions_are_made_durable_by_one_table() {
     machine.world.power_cut(machine.id, Luck::Lost);
     let run = machine.start();
     assert_eq!(run.store.partitions().len(), 200);
+}
+
+#[test]
+fn a_stop_whose_flush_fails_is_not_clean_and_loses_nothing() {
+    for seed in 0..10 {
+        let machine = Machine::new(seed);
+        let run = machine.start();
+        for n in 0..3 {
+            run.create(n);
+            run.produce(n, b"one");
+        }
+        for _ in 0..24 {
+            run.produce(2, &[7; 60_000]); // in all more than goes through the page cache
+        }
+        machine
+            .world
+            .fail_flushes(machine.id, Path::new("/data"), 1);
+        let store = run.store.clone();
+        run.run(async move { store.stop_clean().await.expect_err("a flush failed") });
+        machine.world.power_cut(machine.id, Luck::Lost);
+        let run = machine.start();
+        assert!(!run.clean);
+        assert_eq!(run.values(0), [(Offset(0), b"one".to_vec())]);
+        assert_eq!(run.values(2).len(), 25);
+        run.stop();
+        machine.world.power_cut(machine.id, Luck::Lost);
+        let run = machine.start();
+        assert!(run.clean);
+        assert_eq!(run.values(1), [(Offset(0), b"one".to_vec())]);
+        assert_eq!(run.values(2).len(), 25);
+    }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Fs {
     next_ino: Ino,
     seq: Seq,
     pub(crate) total_bytes: u64,
+    /// Failed flushes of any file so far; each description reports each once when it flushes all.
+    pub(crate) failed_flushes: u32,
     /// The disk was pulled: no path is found, no descriptor works.
     pub(crate) vanished: bool,
 }
@@ -47,6 +49,7 @@ impl Fs {
             next_ino: ROOT,
             seq: 0,
             total_bytes,
+            failed_flushes: 0,
             vanished: false,
         };
         fs.inode(true);
@@ -231,6 +234,18 @@ impl Fs {
         Ok(())
     }
 
+    /// A flush of everything fails, for files that are not durable.
+    pub(crate) fn flush_of_all_failed(&mut self, rng: &mut Rng) {
+        let upto = self.seq;
+        for inode in self.inodes.values_mut() {
+            if !inode.content.is_durable() {
+                inode.failed_flushes += 1;
+                inode.content.flush_failed(rng, upto);
+            }
+        }
+        self.failed_flushes += 1;
+    }
+
     pub(crate) fn flush_all(&mut self) {
         let upto = self.seq;
         self.names.all_flushed(upto);
@@ -339,6 +354,7 @@ impl Fs {
 
     /// The power fails. No description is open any more.
     pub(crate) fn power_cut(&mut self, rng: &mut Rng, luck: Luck) {
+        self.failed_flushes = 0;
         for inode in self.inodes.values_mut() {
             inode.opens = 0;
             inode.lock = None;
