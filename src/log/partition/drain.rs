@@ -169,7 +169,7 @@ impl Partition {
             };
             state.segments[i]
                 .tail
-                .share(write.from, write.to, |part| chain.push(part));
+                .share_pages(write.from, write.to, |part| chain.push(part));
         }
         file.write_at(chain, write.from).await.map_err(io)?;
         self.note_drained(write.base, write.to);
@@ -216,7 +216,7 @@ impl Partition {
                 cuts: state.cuts,
                 fresh: !segment.on_disk,
                 allocate,
-                lacks_prefix: from < segment.tail.start(),
+                lacks_prefix: from < segment.tail.start() && segment.tail.lacks_prefix(),
             });
         }
         None

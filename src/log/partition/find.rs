@@ -9,7 +9,7 @@ use crate::base::limits::PAGE_BYTES;
 use crate::log::format::names::Kind;
 use crate::log::partition::Partition;
 use crate::log::partition::error::{LogError, ReadError};
-use crate::log::partition::read::Found;
+use crate::log::partition::read::{BATCH_MISSING, Found};
 use crate::log::partition::state::Located;
 use crate::log::segment::{Access, BatchHeader, HEADER_BYTES, Largest, Place, SparseIndex};
 use crate::ring::File;
@@ -214,8 +214,7 @@ impl Partition {
                 if let Some(at) = stuck.or(end) {
                     // not the batch that must be there
                     if rebuilt || start == 0 {
-                        return Err(self
-                            .corrupt(Place::new(base, at), "the batch that must be here is not"));
+                        return Err(self.corrupt(Place::new(base, at), BATCH_MISSING));
                     }
                     index = self.rebuild_index(base).await?;
                     rebuilt = true;

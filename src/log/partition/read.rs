@@ -10,6 +10,9 @@ use crate::log::partition::plan::{Part, ReadPlan};
 use crate::log::partition::state::{Located, Span, State, Wish};
 use crate::log::segment::{Access, BatchHeader, Place, SparseIndex};
 
+/// Why a read is refused where a file has something else.
+pub(super) const BATCH_MISSING: &str = "the batch that must be here is not";
+
 /// What a lookup in a file found.
 pub(super) struct Found {
     pub(super) segment: Offset,
@@ -93,7 +96,10 @@ impl Partition {
         if let Some(plan) = self.read(from, max_bytes, limit, at_least_one)? {
             return Ok(plan);
         }
-        let limit_place = self.state.borrow().limit_place(limit);
+        let (limit_place, cuts) = {
+            let state = self.state.borrow();
+            (state.limit_place(limit), state.cuts)
+        };
         let limit_place = match limit_place {
             Some(place) => place,
             None => match self.find(limit).await? {
@@ -109,6 +115,13 @@ impl Partition {
         let Some(i) = state.index_of(found.segment) else {
             return Err(self.out_of_range(&state, from)); // deleted meanwhile
         };
+        let place = Place::new(found.segment, found.position);
+        let end = place.position + u64::from(found.header.len);
+        if Place::new(found.segment, end) > limit_place && state.cuts == cuts {
+            // a batch that begins below the limit ends there at the latest: this header tells of
+            // other offsets or another length than were written
+            return Err(self.corrupt(place, BATCH_MISSING));
+        }
         let wish = Wish {
             max_bytes,
             limit: limit_place,

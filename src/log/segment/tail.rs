@@ -30,9 +30,10 @@ impl Chunk {
 /// See the module.
 pub struct Tail {
     chunks: VecDeque<Chunk>,
-    /// First byte that is held; between the first chunk's start and this stand zeros whose
-    /// true values only the file has.
+    /// First byte that is held. What stands between the first chunk's start and this only the file
+    /// has; here are zeros, or what was read from there to write the whole page.
     start: u64,
+    has_prefix: bool,
     end: u64,
     /// Capacity reserved behind `end`.
     room: usize,
@@ -46,6 +47,7 @@ impl Tail {
         Tail {
             chunks: VecDeque::new(),
             start: end,
+            has_prefix: false,
             end,
             room: 0,
             habit: PAGE_BYTES,
@@ -63,9 +65,9 @@ impl Tail {
         self.end
     }
 
-    /// The first page is not all here: its bytes up to [`Tail::start`] are in the file only.
+    /// The first page cannot be written: its bytes up to [`Tail::start`] are in the file only.
     pub fn lacks_prefix(&self) -> bool {
-        !self.chunks.is_empty() && !self.start.is_multiple_of(PAGE)
+        !self.chunks.is_empty() && !self.start.is_multiple_of(PAGE) && !self.has_prefix
     }
 
     /// Memory held, in bytes.
@@ -181,11 +183,16 @@ impl Tail {
     /// If not all of them are held.
     pub fn share(&self, from: u64, to: u64, mut part: impl FnMut(Buf)) {
         assert!(self.start <= from && to <= self.end);
-        self.share_padded(from, to, &mut part);
+        self.share_from_page(from, to, &mut part);
     }
 
-    /// As [`Tail::share`], but `from` may lie in the prefix of the first page.
-    fn share_padded(&self, from: u64, to: u64, part: &mut impl FnMut(Buf)) {
+    /// As [`Tail::share`], to write it: `from` may be where the first page begins.
+    pub fn share_pages(&self, from: u64, to: u64, mut part: impl FnMut(Buf)) {
+        assert!((self.start <= from || self.has_prefix) && to <= self.end);
+        self.share_from_page(from, to, &mut part);
+    }
+
+    fn share_from_page(&self, from: u64, to: u64, part: &mut impl FnMut(Buf)) {
         let (mut at, mut i) = (from, self.index_at(from));
         while at < to {
             let chunk = &self.chunks[i];
@@ -200,8 +207,8 @@ impl Tail {
         }
     }
 
-    /// Puts the true bytes of the first page's prefix in, read from the file: a page that begins
-    /// at the first chunk and holds at least the prefix.
+    /// Puts what the file has of the first page before [`Tail::start`] in, so that the whole page
+    /// can be written. Reads go on to take it from the file, for there it is checked.
     pub fn set_prefix(&mut self, page: &[u8], arena: &Arena) -> bool {
         if !self.lacks_prefix() {
             return true;
@@ -220,7 +227,7 @@ impl Tail {
         buf[..skip].copy_from_slice(&page[..skip]);
         buf[skip..filled.len()].copy_from_slice(&filled[skip..]);
         first.buf = AppendBuf::with_len(buf, filled.len());
-        self.start = first.at;
+        self.has_prefix = true;
         true
     }
 
@@ -234,6 +241,7 @@ impl Tail {
             }
             freed += first.buf.capacity();
             self.start = first.end();
+            self.has_prefix = false;
             self.chunks.pop_front();
         }
         freed
@@ -244,6 +252,7 @@ impl Tail {
         let freed = self.capacity();
         self.chunks = VecDeque::new();
         self.start = self.end;
+        self.has_prefix = false;
         self.room = 0;
         freed
     }
@@ -365,8 +374,13 @@ mod tests {
         let mut page = vec![3; 904];
         page.resize(4096, 0);
         assert!(tail.set_prefix(&page, &arena));
-        assert_eq!(tail.start(), 4096);
-        assert_eq!(bytes(&tail, 4998, 5002), [3, 3, 7, 7]);
+        assert!(!tail.lacks_prefix());
+        let mut whole = Vec::new();
+        tail.share_pages(4096, 5002, |part| whole.extend_from_slice(&part));
+        assert_eq!(whole[..904], page[..904]);
+        assert_eq!(whole[904..], [7, 7]);
+        assert_eq!(tail.start(), 5000, "reads take it from the file");
+        assert!(!tail.copy(4999, &mut [0; 2]));
     }
 
     #[test]

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::harness::*;
 use crate::base::ids::{Offset, ShardId};
+use crate::log::partition::{DrainLimit, ReadError};
 use crate::log::recovery::OpenError;
 use crate::log::repair::{RepairOptions, apply};
 use crate::log::verify::{Finding, Severity, SurveyError, survey};
@@ -544,4 +545,51 @@ fn a_start_after_a_repair_that_was_cut_serves_nothing_short() {
         }
     }
     panic!("it never ends");
+}
+
+/// Three batches in the file of a broker that started anew, whose second rots at this byte.
+fn with_a_rotten_batch(seed: u64, byte: u64, bit: u8) -> Run {
+    let machine = Machine::new(seed);
+    let run = machine.start();
+    run.create(0);
+    for n in 0..3 {
+        run.produce(0, &[n; 100]);
+    }
+    run.stop();
+    let run = machine.start();
+    let path = Path::new("/data/t-0/00000000000000000000.log");
+    let len = run.ring.read(path).expect("a segment").len() as u64;
+    machine.world.rot(machine.id, path, len / 3 + byte, bit);
+    run
+}
+
+#[test]
+fn rot_in_a_page_that_is_written_again_is_not_taken_for_what_was_appended() {
+    // a bit of the length, and one of a value
+    for (byte, bit) in [(9, 3), (100, 0)] {
+        let run = with_a_rotten_batch(36, byte, bit);
+        // the rest of the page comes, and all of it goes to the file
+        run.produce(0, &[3; 10_000]);
+        let partition = run.partition(0);
+        let error = run.run(async move {
+            let drained = partition.drain(DrainLimit::Durable, 1 << 20).await;
+            assert_eq!(drained.expect("written"), 8192);
+            let (limit, max) = (partition.durable_end(), 1 << 20);
+            let mut plan = partition.read_cold(Offset(1), max, limit, true).await?;
+            partition.check_plan(&mut plan).await.map(|()| plan.bytes)
+        });
+        assert!(matches!(error, Err(ReadError::Corrupt { .. })), "{error:?}");
+    }
+}
+
+#[test]
+fn a_batch_that_claims_more_offsets_than_it_has_does_not_hide_them() {
+    // of the field that says how many offsets follow the first
+    let run = with_a_rotten_batch(37, 26, 2);
+    let partition = run.partition(0);
+    let error = run.run(async move {
+        let read = partition.read_cold(Offset(1), 1 << 20, Offset(2), true);
+        read.await.map(|plan| plan.bytes)
+    });
+    assert!(matches!(error, Err(ReadError::Corrupt { .. })), "{error:?}");
 }
