@@ -36,6 +36,9 @@ impl Journal {
             .ok_or_else(|| AppendError::Corrupt("no header of magic 2".into()))?;
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
+        if state.closed {
+            return Err(self.directory.stopping_error().into());
+        }
         let number = state.open.number;
         let slot = slot(state, id)?;
         let in_group = match slot.group == number {

@@ -128,6 +128,8 @@ pub(crate) struct State {
     pub drains_asleep: bool,
     /// How far a longer ring is.
     pub growth: Growth,
+    /// Nothing new is taken any more; what was taken goes on.
+    pub closed: bool,
     pub stopping: bool,
     pub stopped_drains: bool,
 }
@@ -270,6 +272,7 @@ impl Journal {
                 sealed: false,
                 drains_asleep: false,
                 growth: Growth::None,
+                closed: false,
                 stopping: false,
                 stopped_drains: false,
             }),

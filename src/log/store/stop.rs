@@ -19,8 +19,11 @@ use crate::ring::Ring;
 use crate::ring::driver::OpenOptions;
 
 impl Journal {
+    /// Takes nothing new: whoever asked for something may be gone, but not yet what he asked for.
     /// Waits until everything appended is durable, then ends the journal's tasks.
     async fn stop(&self) -> Result<(), StorageError> {
+        self.state.borrow_mut().closed = true;
+        self.wake_all();
         self.until_nothing_bypasses().await?;
         let last = {
             let state = self.state.borrow();

@@ -139,6 +139,9 @@ impl Journal {
             if self.directory.is_offline() {
                 return Err(self.directory.offline_error());
             }
+            if self.state.borrow().closed {
+                return Err(self.directory.stopping_error());
+            }
             if let Some(ticket) = put(&mut self.state.borrow_mut())? {
                 return Ok(ticket);
             }

@@ -171,3 +171,34 @@ fn a_stop_whose_flush_fails_is_not_clean_and_loses_nothing() {
         assert_eq!(run.values(2).len(), 25);
     }
 }
+
+#[test]
+fn what_is_asked_for_while_the_log_stops_is_refused() {
+    for bytes in [100, 100_000] {
+        let machine = Machine::new(71);
+        let run = machine.start();
+        run.create(0);
+        let (store, partition, ring) = (run.store.clone(), run.partition(0), run.ring.clone());
+        let (taken, refused) = run.run(async move {
+            let ending = store.clone();
+            let stop = ring.spawn(async move { ending.stop_clean().await });
+            let mut taken = 0;
+            let refused = loop {
+                match append(&store, &partition, &batch(&vec![1; bytes])).await {
+                    Ok(_) => taken += 1,
+                    Err(error) => break error,
+                }
+                ring.sleep(Duration::from_micros(10)).await;
+            };
+            let deleted = store.delete_partition(&key(0)).await;
+            deleted.expect_err("nothing new is taken");
+            stop.await.expect("a clean stop");
+            (taken, refused)
+        });
+        assert!(refused.to_string().contains("the log stops"), "{refused}");
+        machine.world.kill(run.process);
+        let run = machine.start();
+        assert!(run.clean);
+        assert_eq!(run.values(0).len(), taken);
+    }
+}
