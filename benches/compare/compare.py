@@ -273,6 +273,10 @@ def empty(peer):
         shutil.rmtree(peer.dir, ignore_errors=True)
 
 
+def is_chosen(name, options):
+    return options.only is None or options.only in name
+
+
 def run_round(peer, loads, options):
     """Everything once on one peer."""
     results = {}
@@ -287,7 +291,7 @@ def run_round(peer, loads, options):
             # of a broker's own memory only so much as it cannot do without
             peer.start(LITTLE_MEMORY="yes")
             results[name] = bench(peer, load, options)
-    if options.only is None and str(peer) in PROMISE:
+    if is_chosen(MANY, options) and str(peer) in PROMISE:
         with empty(peer):
             results[MANY] = many_partitions(peer)
     return results
@@ -461,8 +465,9 @@ def report(out, options, peers, loads, rounds, found_ceilings):
     rows = [(name, metrics) for name, _, metrics in loads]
     if any(load is not COLD for load in loads):
         rows += PROCESS
-    if options.only is None:
+    if is_chosen(MANY, options):
         rows.append((MANY, MANY_METRICS))
+    if options.only is None:
         rows.append(("perf-test", [("records/s", ("records_per_s",), False),
                                    ("p99 ms", ("p99_ms",), True)]))
     lines, drawn = table(rows, rounds, columns)
@@ -523,8 +528,8 @@ def main():
     options = arguments()
     # so that brokers are stopped then too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    loads = [load for load in [*LOADS, COLD] if options.only is None or options.only in load[0]]
-    if not loads:
+    loads = [load for load in [*LOADS, COLD] if is_chosen(load[0], options)]
+    if not loads and not is_chosen(MANY, options):
         sys.exit(f"--only: no load has {options.only!r} in its name")
     peers = [Peer(name, durability, options)
              for name in options.peers for durability in ("flushed", "acked")]
