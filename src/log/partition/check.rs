@@ -16,6 +16,8 @@ use crate::log::segment::{BatchHeader, HEADER_BYTES, Place};
 
 /// Read at a time.
 const WINDOW_BYTES: usize = 128 << 10;
+/// After a read of so much others get their turn.
+const YIELD_BYTES: usize = 32 << 10;
 /// Bytes of a batch that its checksum leaves out.
 const UNCHECKED_BYTES: u64 = 21;
 /// Runs of a segment that are remembered as checked: as many as readers that are far apart.
@@ -249,6 +251,11 @@ impl Partition {
                     return Ok(Some(what));
                 }
                 at += window.len() as u64;
+                if window.len() >= YIELD_BYTES {
+                    // a fetch may have megabytes of each of many partitions to be checked
+                    drop(window);
+                    self.context.ring.yield_now().await;
+                }
             }
         }
         for part in parts {

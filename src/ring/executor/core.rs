@@ -6,7 +6,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::alarms::Alarms;
@@ -58,6 +58,8 @@ pub(super) struct Inner {
     pub(super) timers: RefCell<Timers>,
     pub(super) alarms: RefCell<Alarms>,
     pub(super) pollers: RefCell<Vec<Weak<dyn Poller>>>,
+    /// Tasks that go on in the next turn.
+    pub(super) yielded: RefCell<Vec<Waker>>,
     pub(super) hoarder: RefCell<Option<Weak<dyn Hoarder>>>,
     pub(super) now: Cell<Monotonic>,
     pub(super) wall: Cell<Option<Timestamp>>,
@@ -79,6 +81,7 @@ impl Ring {
             timers: RefCell::new(Timers::new(now.0 / NANOS_PER_MS)),
             alarms: RefCell::default(),
             pollers: RefCell::new(Vec::new()),
+            yielded: RefCell::new(Vec::new()),
             hoarder: RefCell::new(None),
             now: Cell::new(now),
             wall: Cell::new(None),

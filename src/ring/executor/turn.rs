@@ -110,8 +110,9 @@ impl Executor {
             };
         }
         let inner = &self.ring.0;
-        let ready =
-            inner.tasks.is_ready(Class::Foreground) || inner.tasks.is_ready(Class::Background);
+        let ready = inner.tasks.is_ready(Class::Foreground)
+            || inner.tasks.is_ready(Class::Background)
+            || !inner.yielded.borrow().is_empty();
         let wait_until = if ready || !may_wait || self.keeps_polling(progressed) {
             None
         } else {
@@ -132,6 +133,9 @@ impl Executor {
         progressed |= poll_all(&self.ring);
         progressed |= inner.timers.borrow_mut().advance(now.0 / NANOS_PER_MS) > 0;
         progressed |= inner.alarms.borrow_mut().advance(now) > 0;
+        for waker in inner.yielded.borrow_mut().drain(..) {
+            waker.wake();
+        }
         Turn {
             progressed,
             next_timer: self.next_timer(),

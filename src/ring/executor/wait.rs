@@ -37,14 +37,15 @@ impl Ring {
         alarm.await;
     }
 
-    /// Lets the other ready tasks run, and completions be reaped.
+    /// Lets the other ready tasks run and completions be reaped: goes on in the next turn, behind
+    /// those that woke meanwhile.
     pub async fn yield_now(&self) {
         let mut yielded = false;
         std::future::poll_fn(|cx| {
             if std::mem::replace(&mut yielded, true) {
                 return Poll::Ready(());
             }
-            cx.waker().wake_by_ref();
+            self.0.yielded.borrow_mut().push(cx.waker().clone());
             Poll::Pending
         })
         .await;

@@ -33,6 +33,18 @@ fn tasks_run_in_the_order_in_which_they_became_ready() {
 }
 
 #[test]
+fn who_yields_goes_on_in_the_next_turn() {
+    on_ring(|ring| async move {
+        for _ in 0..3 {
+            let before = ring.now();
+            while ring.driver().now().since(before) < Duration::from_millis(1) {}
+            ring.yield_now().await;
+            assert!(ring.now().since(before) >= Duration::from_millis(1));
+        }
+    });
+}
+
+#[test]
 fn dropping_a_handle_ends_its_task_and_detaching_does_not() {
     struct Tell(Rc<Cell<u32>>);
     impl Drop for Tell {
