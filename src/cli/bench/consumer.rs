@@ -22,7 +22,7 @@ use crate::wire::messages::{
 
 const WAIT_MS: i32 = 500;
 const INFLATED_BYTES: usize = 256 << 20;
-/// After so much of one partition others get their turn.
+/// After so much others get their turn.
 const YIELD_BYTES: usize = 64 << 10;
 
 struct Part {
@@ -103,13 +103,15 @@ impl Consumer {
             let mut body = client::body(answer, ApiKey::Fetch, version, id)?;
             let response = FetchResponse::decode(&mut body, version)?;
             check(response.error_code, || "a fetch".to_owned())?;
-            let mut bytes = 0;
+            let (mut bytes, mut taken) = (0, 0);
             for topic in response.responses.iter() {
                 for data in topic.partitions.iter() {
                     bytes += data.records.len() as u64;
                     self.take(&data)?;
-                    if data.records.len() >= YIELD_BYTES {
+                    taken += data.records.len();
+                    if taken >= YIELD_BYTES {
                         // the same thread takes the acks, whose latency counts
+                        taken = 0;
                         world.ring.yield_now().await;
                     }
                 }

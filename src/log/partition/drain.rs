@@ -18,7 +18,7 @@ use crate::log::segment::{Access, Place};
 use crate::ring::File;
 use crate::ring::driver::{Chain, OpenOptions};
 
-/// A write of a drain that settles.
+/// A write of a drain that settles, and the most that goes through the page cache at a stop.
 const DRAIN_BYTES: u64 = 256 << 10;
 
 /// How far a drain may go.
@@ -312,7 +312,7 @@ impl Partition {
     }
 
     /// Puts everything that is durable in the journal into the files at its exact length, and
-    /// flushes them: for idle partitions, cuts and stops. Appends may go on meanwhile; they are not
+    /// flushes them: for idle partitions and checkpoints. Appends may go on meanwhile; they are not
     /// waited for. Finishes sealed segments.
     ///
     /// # Errors
@@ -407,7 +407,7 @@ impl Partition {
         }
         self.note_drained(base, to);
         if let Some(segment) = self.state.borrow_mut().by_base(base) {
-            segment.dirty = false;
+            segment.dirty = !flush;
         }
         Ok(())
     }

@@ -82,7 +82,8 @@ impl Partition {
         Ok(true)
     }
 
-    /// As [`Partition::read`], but reads the disk where it must to find the place.
+    /// As [`Partition::read`], but reads the disk where it must to find the place. `limit` stands
+    /// between two batches.
     ///
     /// # Errors
     /// As [`Partition::read`], and [`ReadError::Corrupt`] where the file has no batch.
@@ -117,7 +118,8 @@ impl Partition {
         };
         let place = Place::new(found.segment, found.position);
         let end = place.position + u64::from(found.header.len);
-        if Place::new(found.segment, end) > limit_place && state.cuts == cuts {
+        let below = found.header.base_offset < limit && state.cuts == cuts;
+        if below && Place::new(found.segment, end) > limit_place {
             // a batch that begins below the limit ends there at the latest: this header tells of
             // other offsets or another length than were written
             return Err(self.corrupt(place, BATCH_MISSING));

@@ -185,9 +185,11 @@ pub(crate) async fn finish(
         true => BTreeMap::new(), // all is in the files
         false => replay.written_to(),
     };
+    // opened before anything is written, so that its flush tells what could not be
+    let file_system = ring.open_dir(dir).map_err(OpenError::io(dir))?;
     let partitions = settle_all(ring, config, identity, &mut replay, clean, incarnation).await?;
     if !clean {
-        ring.sync_fs(dir).map_err(OpenError::io(dir))?;
+        file_system.sync_fs().map_err(OpenError::io(dir))?;
     }
     write_base(ring, dir, identity.directory_id, &partitions, incarnation).await?;
     let shutdown = dir.join(clean_shutdown::FILE_NAME);

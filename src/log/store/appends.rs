@@ -30,15 +30,13 @@ impl Journal {
         batch: &BatchView<'_>,
         origin: Origin,
     ) -> Result<Outcome, AppendError> {
+        self.check_open()?;
         self.check_space()?;
         let bytes = batch.bytes();
         let header = BatchHeader::parse(bytes)
             .ok_or_else(|| AppendError::Corrupt("no header of magic 2".into()))?;
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        if state.closed {
-            return Err(self.directory.stopping_error().into());
-        }
         let number = state.open.number;
         let slot = slot(state, id)?;
         let in_group = match slot.group == number {

@@ -355,6 +355,19 @@ impl Journal {
             && state.space.fits(bytes, reserve)
     }
 
+    /// Refuses what comes once the log stops.
+    pub fn check_open(&self) -> Result<(), StorageError> {
+        match self.state.borrow().closed {
+            true => Err(self.directory.stopping_error()),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether nothing that waits for room will get it.
+    pub fn is_over(&self) -> bool {
+        self.directory.is_offline() || self.state.borrow().closed
+    }
+
     /// The group with this number is written, or flushed. Errors when the directory is offline.
     pub async fn reached(&self, number: u64, flushed: bool) -> Result<(), StorageError> {
         loop {

@@ -315,6 +315,7 @@ impl LogStore {
             }
             let directory = self.emptiest()?;
             let journal = self.journal(directory, &new.config).await?;
+            journal.check_open()?;
             if !wanted(&new.key) {
                 continue;
             }
@@ -393,6 +394,9 @@ impl LogStore {
     /// # Errors
     /// When its directory is offline.
     pub async fn delete_partition(&self, key: &PartitionKey) -> Result<(), StoreError> {
+        if let Some(home) = self.homes.borrow().get(key) {
+            home.journal.check_open()?; // the next start finds that no topic has it
+        }
         let Some(home) = self.homes.borrow_mut().remove(key) else {
             self.withheld.borrow_mut().remove(key);
             return self.delete_damaged(key).await;
@@ -553,7 +557,7 @@ impl LogStore {
         }
         while let Some(full) = self.full_journal(bytes) {
             let wait = full.progress.wait();
-            if !full.has_room_for(bytes) && !full.directory.is_offline() {
+            if !full.has_room_for(bytes) && !full.is_over() {
                 full.drain.notify_all();
                 wait.await;
             }
@@ -572,7 +576,7 @@ impl LogStore {
         self.journals
             .borrow()
             .iter()
-            .find(|journal| !journal.directory.is_offline() && !journal.has_room_for(bytes))
+            .find(|journal| !journal.is_over() && !journal.has_room_for(bytes))
             .cloned()
     }
 

@@ -19,7 +19,7 @@ use crate::ring::Ring;
 use crate::ring::driver::OpenOptions;
 
 impl Journal {
-    /// Takes nothing new: whoever asked for something may be gone, but not yet what he asked for.
+    /// Refuses what comes from now on: a request may still be on its way when its connection is gone.
     /// Waits until everything appended is durable, then ends the journal's tasks.
     async fn stop(&self) -> Result<(), StorageError> {
         self.state.borrow_mut().closed = true;
@@ -123,7 +123,7 @@ impl LogStore {
             path: directory.path().to_path_buf(),
             source,
         };
-        // opened before anything is written, so that its flush tells what could not be
+        // opened before what it flushes is written, so that it tells what could not be
         let file_system = self.ring().open_dir(directory.path()).map_err(io)?;
         let mut records = self.damaged_in(directory);
         for (partition, generation) in self.partitions_in(directory) {

@@ -139,9 +139,7 @@ impl Journal {
             if self.directory.is_offline() {
                 return Err(self.directory.offline_error());
             }
-            if self.state.borrow().closed {
-                return Err(self.directory.stopping_error());
-            }
+            self.check_open()?;
             if let Some(ticket) = put(&mut self.state.borrow_mut())? {
                 return Ok(ticket);
             }

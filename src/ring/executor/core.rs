@@ -151,8 +151,8 @@ impl Ring {
         join::spawn(&self.0.tasks, Class::Foreground, future)
     }
 
-    /// Starts a task that yields to requests: all such tasks together get a bounded time a turn.
-    /// It should call [`Ring::yield_now`] about every 100 microseconds of work.
+    /// Starts a task that yields to requests: all such tasks together get a bounded time a turn, and
+    /// each goes on once a turn. It should call [`Ring::yield_now`] about every 100 microseconds of work.
     pub fn spawn_background<T: 'static>(
         &self,
         future: impl Future<Output = T> + 'static,
