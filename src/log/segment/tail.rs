@@ -181,9 +181,9 @@ impl Tail {
     ///
     /// # Panics
     /// If not all of them are held.
-    pub fn share(&self, from: u64, to: u64, mut part: impl FnMut(Buf)) {
-        assert!(self.start <= from && to <= self.end);
-        self.share_from_page(from, to, &mut part);
+    pub fn share(&self, from: u64, to: u64, part: impl FnMut(Buf)) {
+        assert!(self.start <= from);
+        self.share_pages(from, to, part);
     }
 
     /// As [`Tail::share`], to write it: `from` may be where the first page begins.
@@ -193,10 +193,6 @@ impl Tail {
             false => self.start,
         };
         assert!(held <= from && to <= self.end);
-        self.share_from_page(from, to, &mut part);
-    }
-
-    fn share_from_page(&self, from: u64, to: u64, part: &mut impl FnMut(Buf)) {
         let (mut at, mut i) = (from, self.index_at(from));
         while at < to {
             let chunk = &self.chunks[i];

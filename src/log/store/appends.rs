@@ -30,7 +30,6 @@ impl Journal {
         batch: &BatchView<'_>,
         origin: Origin,
     ) -> Result<Outcome, AppendError> {
-        self.check_open()?;
         self.check_space()?;
         let bytes = batch.bytes();
         let header = BatchHeader::parse(bytes)

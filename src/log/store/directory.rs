@@ -48,6 +48,8 @@ pub struct Directory {
     path: PathBuf,
     id: Uuid,
     incarnation: u64,
+    /// Nothing new is taken: it is offline, or the log stops.
+    closed: AtomicBool,
     offline: AtomicBool,
     reason: OnceLock<String>,
     full: AtomicBool,
@@ -75,6 +77,7 @@ impl Directory {
             path,
             id,
             incarnation,
+            closed: AtomicBool::new(false),
             offline: AtomicBool::new(false),
             reason: OnceLock::new(),
             full: AtomicBool::new(false),
@@ -111,6 +114,17 @@ impl Directory {
             tracing::error!(dir = %self.path.display(), reason, "log directory goes offline");
         }
         self.offline.store(true, Ordering::Release);
+        self.close();
+    }
+
+    /// The log stops: nothing new is taken here, on any shard; what was taken goes on.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether nothing new is taken here.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Whether it is offline.
@@ -121,14 +135,24 @@ impl Directory {
     /// Why nothing can be appended here, if so.
     ///
     /// # Errors
-    /// Offline, or nearly full.
+    /// Offline, stopping, or nearly full.
     pub fn check(&self) -> Result<(), StorageError> {
-        if self.is_offline() {
-            return Err(self.offline_error());
-        }
+        self.check_open()?;
         match self.is_full() {
             true => Err(self.no_space()),
             false => Ok(()),
+        }
+    }
+
+    /// As [`Directory::check`], for what needs no space.
+    ///
+    /// # Errors
+    /// Offline, or stopping.
+    pub fn check_open(&self) -> Result<(), StorageError> {
+        match self.is_closed() {
+            false => Ok(()),
+            true if self.is_offline() => Err(self.offline_error()),
+            true => Err(self.stopping_error()),
         }
     }
 

@@ -128,8 +128,6 @@ pub(crate) struct State {
     pub drains_asleep: bool,
     /// How far a longer ring is.
     pub growth: Growth,
-    /// Nothing new is taken any more; what was taken goes on.
-    pub closed: bool,
     pub stopping: bool,
     pub stopped_drains: bool,
 }
@@ -272,7 +270,6 @@ impl Journal {
                 sealed: false,
                 drains_asleep: false,
                 growth: Growth::None,
-                closed: false,
                 stopping: false,
                 stopped_drains: false,
             }),
@@ -353,19 +350,6 @@ impl Journal {
         let bytes = state.open.bytes_with(data);
         (bytes <= self.max_entry(state) || state.open.is_empty())
             && state.space.fits(bytes, reserve)
-    }
-
-    /// Refuses what comes once the log stops.
-    pub fn check_open(&self) -> Result<(), StorageError> {
-        match self.state.borrow().closed {
-            true => Err(self.directory.stopping_error()),
-            false => Ok(()),
-        }
-    }
-
-    /// Whether nothing that waits for room will get it.
-    pub fn is_over(&self) -> bool {
-        self.directory.is_offline() || self.state.borrow().closed
     }
 
     /// The group with this number is written, or flushed. Errors when the directory is offline.

@@ -315,7 +315,7 @@ impl LogStore {
             }
             let directory = self.emptiest()?;
             let journal = self.journal(directory, &new.config).await?;
-            journal.check_open()?;
+            journal.directory.check_open()?;
             if !wanted(&new.key) {
                 continue;
             }
@@ -394,8 +394,12 @@ impl LogStore {
     /// # Errors
     /// When its directory is offline.
     pub async fn delete_partition(&self, key: &PartitionKey) -> Result<(), StoreError> {
-        if let Some(home) = self.homes.borrow().get(key) {
-            home.journal.check_open()?; // the next start finds that no topic has it
+        if let Some(home) = self.homes.borrow().get(key)
+            && home.journal.directory.is_closed()
+            && !home.journal.directory.is_offline()
+        {
+            // the next start finds that no topic has it
+            return Err(home.journal.directory.stopping_error().into());
         }
         let Some(home) = self.homes.borrow_mut().remove(key) else {
             self.withheld.borrow_mut().remove(key);
@@ -557,7 +561,7 @@ impl LogStore {
         }
         while let Some(full) = self.full_journal(bytes) {
             let wait = full.progress.wait();
-            if !full.has_room_for(bytes) && !full.is_over() {
+            if !full.has_room_for(bytes) && !full.directory.is_closed() {
                 full.drain.notify_all();
                 wait.await;
             }
@@ -576,7 +580,7 @@ impl LogStore {
         self.journals
             .borrow()
             .iter()
-            .find(|journal| !journal.is_over() && !journal.has_room_for(bytes))
+            .find(|journal| !journal.directory.is_closed() && !journal.has_room_for(bytes))
             .cloned()
     }
 

@@ -19,10 +19,9 @@ use crate::ring::Ring;
 use crate::ring::driver::OpenOptions;
 
 impl Journal {
-    /// Refuses what comes from now on: a request may still be on its way when its connection is gone.
-    /// Waits until everything appended is durable, then ends the journal's tasks.
+    /// Waits until everything appended is durable, then ends the journal's tasks. Nothing new is
+    /// taken; who waits to be is told.
     async fn stop(&self) -> Result<(), StorageError> {
-        self.state.borrow_mut().closed = true;
         self.wake_all();
         self.until_nothing_bypasses().await?;
         let last = {
@@ -111,6 +110,8 @@ impl LogStore {
     }
 
     async fn stop_directory(&self, directory: &Arc<Directory>) -> Result<Vec<Record>, StoreError> {
+        // a request may still be on its way when its connection is gone
+        directory.close();
         for journal in self.journals() {
             if Arc::ptr_eq(&journal.directory, directory) {
                 journal.stop().await?;

@@ -136,10 +136,7 @@ impl Journal {
     ) -> Result<Ticket, StorageError> {
         loop {
             let wait = self.progress.wait();
-            if self.directory.is_offline() {
-                return Err(self.directory.offline_error());
-            }
-            self.check_open()?;
+            self.directory.check_open()?;
             if let Some(ticket) = put(&mut self.state.borrow_mut())? {
                 return Ok(ticket);
             }

@@ -308,13 +308,23 @@ impl State {
             true => self.fs(place).failed_flushes += 1,
             false => self.fs(place).flushed(place.ino, upto)?,
         }
-        let seen = match self.handles.get_mut(&fd).map(|h| &mut h.what) {
-            Some(What::File(d)) => std::mem::replace(&mut d.failed_seen, failed),
+        self.report(fd, failed, |d| &mut d.failed_seen).map(|()| 0)
+    }
+
+    /// Each description reports a failure once.
+    fn report(
+        &mut self,
+        fd: i32,
+        failed: u32,
+        seen: impl Fn(&mut Description) -> &mut u32,
+    ) -> io::Result<()> {
+        let before = match self.handles.get_mut(&fd).map(|h| &mut h.what) {
+            Some(What::File(d)) => std::mem::replace(seen(d), failed),
             _ => failed,
         };
-        match seen < failed {
+        match before < failed {
             true => Err(errno(libc::EIO)),
-            false => Ok(0),
+            false => Ok(()),
         }
     }
 
@@ -340,14 +350,7 @@ impl State {
             false => self.fs(place).flush_all(),
         }
         let failed = self.fs(place).failed_flushes;
-        let seen = match self.handles.get_mut(&fd).map(|h| &mut h.what) {
-            Some(What::File(d)) => std::mem::replace(&mut d.failed_seen_of_all, failed),
-            _ => failed,
-        };
-        match seen < failed {
-            true => Err(errno(libc::EIO)),
-            false => Ok(()),
-        }
+        self.report(fd, failed, |d| &mut d.failed_seen_of_all)
     }
 
     /// A write through the page cache.
