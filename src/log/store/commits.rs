@@ -1,4 +1,6 @@
-//! One group after the other onto the disk: while one is on its way the next one fills.
+//! Group after group onto the disk: while one is flushed the next one is written, and the one after
+//! that fills. A header says what was durable when it was sealed, so an entry that lies behind a
+//! torn one proves nothing and is dropped with it.
 
 use std::io;
 use std::rc::Rc;
@@ -12,9 +14,10 @@ use crate::log::store::growth::{Growth, is_half_full};
 use crate::log::store::journal::Journal;
 use crate::ring::buf::Buf;
 use crate::ring::driver::Chain;
+use crate::ring::sync::join;
 
 /// A group that is an entry.
-struct Sealed {
+pub(crate) struct Sealed {
     group: Group,
     sequence: u64,
     position: u64,
@@ -22,25 +25,53 @@ struct Sealed {
     skip: Option<(u64, Buf)>,
 }
 
+/// Groups that may wait for a flush while another is written. Beside none, one gave 64 KiB batches
+/// of one producer 1.16 times the bytes and 64 unbatched producers 1.34 times the records; two and
+/// six took more CPU and gave less than one.
+const UNFLUSHED: usize = 1;
+
 impl Journal {
-    /// Writes groups until the journal stops or its directory goes offline.
+    /// Writes and flushes groups until the journal stops or its directory goes offline.
     pub async fn run_commits(self: Rc<Self>) {
+        match self.kind {
+            JournalKind::Group => {
+                join(self.write_groups(), self.flush_groups()).await;
+            }
+            JournalKind::Interval => self.write_groups().await,
+        }
+    }
+
+    async fn write_groups(&self) {
         while self.until_work().await {
             let sealed = self.seal();
             if let Err(error) = self.write(&sealed).await {
                 return self.fail("writing the journal", &error);
             }
             self.note_written(&sealed);
-            if self.kind == JournalKind::Group {
-                if let Err(error) = self.file.sync_data().await {
-                    return self.fail("flushing the journal", &error);
+            match self.kind {
+                JournalKind::Group => {
+                    self.state.borrow_mut().unflushed.push_back(sealed);
+                    self.unflushed.notify_all();
                 }
-                self.counts.flush();
+                JournalKind::Interval => self.note_flushed(sealed),
             }
-            self.note_flushed(sealed);
         }
     }
 
+    async fn flush_groups(&self) {
+        while self.until_unflushed().await {
+            // only what was written before a flush begins is known to be durable after it
+            if let Err(error) = self.file.sync_data().await {
+                return self.fail("flushing the journal", &error);
+            }
+            self.counts.flush();
+            let sealed = self.state.borrow_mut().unflushed.pop_front();
+            self.note_flushed(sealed.expect("nothing else takes one"));
+            self.work.notify_all();
+        }
+    }
+
+    /// There is a group to write and nothing to wait for; false: nothing more is to be written.
     async fn until_work(&self) -> bool {
         loop {
             let wait = self.work.wait();
@@ -50,10 +81,30 @@ impl Journal {
             }
             {
                 let state = self.state.borrow();
-                if !state.open.is_empty() {
+                match state.open.is_empty() {
+                    true if state.stopping => return false,
+                    false if state.unflushed.len() <= UNFLUSHED => return true,
+                    _ => {}
+                }
+            }
+            wait.await;
+        }
+    }
+
+    /// There is a group to flush; false: none will come.
+    async fn until_unflushed(&self) -> bool {
+        loop {
+            let wait = self.unflushed.wait();
+            if self.directory.is_offline() {
+                return false;
+            }
+            {
+                let state = self.state.borrow();
+                if !state.unflushed.is_empty() {
                     return true;
                 }
-                if state.stopping {
+                let last = state.open.number - 1;
+                if state.stopping && state.open.is_empty() && state.flushed == last {
                     return false;
                 }
             }

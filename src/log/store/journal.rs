@@ -20,6 +20,7 @@ use crate::log::commit::space::{RingSpace, SlotId};
 use crate::log::journal::properties::ring_file;
 use crate::log::journal::superblock::{JournalKind, RING_START, Superblock, TableRef};
 use crate::log::partition::Undrained;
+use crate::log::store::commits::Sealed;
 use crate::log::store::config::{JournalSize, LogConfig};
 use crate::log::store::counts::Counts;
 use crate::log::store::directory::{Directory, FreeJournal};
@@ -63,6 +64,8 @@ pub(crate) struct Journal {
     pub state: RefCell<State>,
     /// The open group has something to write.
     pub work: Event,
+    /// A group waits for its flush.
+    pub unflushed: Event,
     /// A group was written or flushed; by its number modulo 4.
     pub groups: [Event; 4],
     /// Space, marks of partitions, or who is busy with a file changed.
@@ -77,6 +80,8 @@ pub(crate) struct State {
     pub space: RingSpace,
     pub open: Group,
     pub spare: Vec<Group>,
+    /// Written, oldest first, and not known to be durable.
+    pub unflushed: VecDeque<Sealed>,
     /// Numbers of the newest group written, and flushed.
     pub written: u64,
     pub flushed: u64,
@@ -240,6 +245,7 @@ impl Journal {
                 ),
                 open: Group::opening(),
                 spare: Vec::new(),
+                unflushed: VecDeque::new(),
                 written: 0,
                 flushed: 0,
                 durable: journal.sequence - 1,
@@ -274,6 +280,7 @@ impl Journal {
                 stopped_drains: false,
             }),
             work: Event::new(),
+            unflushed: Event::new(),
             groups: Default::default(),
             progress: Event::new(),
             drain: Event::new(),
@@ -385,6 +392,7 @@ impl Journal {
         self.progress.notify_all();
         self.drain.notify_all();
         self.work.notify_all();
+        self.unflushed.notify_all();
     }
 
     /// A write or flush failed: nothing more is written in this directory.
