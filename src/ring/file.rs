@@ -320,6 +320,21 @@ impl File {
         }
     }
 
+    /// Has the system begin to read a range that the page cache does not hold; nobody waits for it.
+    pub fn read_ahead(&self, offset: u64, len: u64) {
+        if self.residency(offset, len) == Residency::Resident {
+            return;
+        }
+        let ring = self.0.ring.clone();
+        let file = self.0.descriptor.clone();
+        let begun = async move {
+            let op = Op::ReadAhead { file, offset, len };
+            // a read of the range tells what is wrong with it
+            let _ = ring.op(op).await;
+        };
+        self.0.ring.spawn(begun).detach();
+    }
+
     /// Whether a range is in the page cache.
     pub fn residency(&self, offset: u64, len: u64) -> Residency {
         let driver = self.0.ring.driver();

@@ -16,6 +16,11 @@ use crate::log::segment::{BatchHeader, HEADER_BYTES, Place};
 
 /// Read at a time.
 const WINDOW_BYTES: usize = 128 << 10;
+/// Of what the page cache lacks so much is asked for at once, and as much before it is wanted. The
+/// system's own read-ahead is the disk's (128 KiB, 2.5 MiB on a loop device, more on a RAID): with
+/// 2.5 MiB its worker held this core for milliseconds at a time, and produce beside a reader that
+/// catches up had a p99 of 55 ms; with this 8 ms, as with 256 KiB, which reads a fifth slower.
+const AHEAD_BYTES: u64 = 512 << 10;
 /// After a read of so much others get their turn.
 const YIELD_BYTES: usize = 32 << 10;
 /// Bytes of a batch that its checksum leaves out.
@@ -241,7 +246,13 @@ impl Partition {
         }) = parts.next()
         {
             let (mut at, to) = (begin, position + len);
+            let mut asked = at;
             while at < to {
+                while asked < to && asked < at + AHEAD_BYTES {
+                    let some = (to - asked).min(AHEAD_BYTES);
+                    file.read_ahead(asked, some);
+                    asked += some;
+                }
                 let want = (to - at).min(WINDOW_BYTES as u64) as usize;
                 let window = self.read_window(file, base, at, want).await?;
                 if window.is_empty() {

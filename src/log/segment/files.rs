@@ -71,6 +71,7 @@ impl SegmentFiles {
                 write,
                 create: write,
                 direct: access == Access::Drain,
+                own_read_ahead: access == Access::Read,
                 ..OpenOptions::default()
             },
         )?;

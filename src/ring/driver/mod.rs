@@ -157,6 +157,12 @@ pub enum Op {
         len: usize,
         socket: Descriptor,
     },
+    /// Has the system begin to read a range into the page cache. Answers when it has begun.
+    ReadAhead {
+        file: Descriptor,
+        offset: u64,
+        len: u64,
+    },
     /// Has the system put memory behind all of a buffer, which is the dearest thing about new memory,
     /// beside the thread that asks. What the buffer holds stays.
     Warm { buf: BufMut },
@@ -187,6 +193,8 @@ pub struct OpenOptions {
     pub direct: bool,
     /// It is a directory, opened to be flushed.
     pub directory: bool,
+    /// What is read ahead is said with [`Op::ReadAhead`]: a read brings in what it wants, and no more.
+    pub own_read_ahead: bool,
 }
 
 /// How much of a range the page cache holds.

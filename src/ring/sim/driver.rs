@@ -180,6 +180,7 @@ impl Driver for SimDriver {
                 | Op::Sync { .. }
                 | Op::Allocate { .. }
                 | Op::Splice { .. }
+                | Op::ReadAhead { .. }
                 | Op::Warm { .. } => s.submit_disk(self.index, id.0, op),
                 _ => s.submit_net(self.index, id.0, op),
             }

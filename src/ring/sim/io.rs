@@ -255,7 +255,7 @@ impl State {
                 self.wait_to_send(socket, (driver, id));
                 return;
             }
-            Op::Warm { .. } => (Ok(0), op),
+            Op::ReadAhead { .. } | Op::Warm { .. } => (Ok(0), op),
             op => (Err(errno(libc::EINVAL)), op),
         };
         self.complete(driver, id, result, op);

@@ -44,4 +44,5 @@ const NEW: OpenOptions = OpenOptions {
     truncate: true,
     direct: false,
     directory: false,
+    own_read_ahead: false,
 };

@@ -33,6 +33,10 @@ pub(super) fn open(path: &Path, options: OpenOptions) -> io::Result<(OwnedFd, bo
         .custom_flags(flags)
         .open(path)?
         .into();
+    if options.own_read_ahead {
+        // SAFETY: a plain system call. Where the advice is not known the system reads ahead too.
+        unsafe { libc::posix_fadvise(fd.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
+    }
     // Set afterwards: an open that refuses O_DIRECT may have made the file already.
     let direct = options.direct && set_direct(fd.as_raw_fd())?;
     Ok((fd, direct))

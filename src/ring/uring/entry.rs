@@ -138,6 +138,11 @@ pub(super) fn entry(op: &Op, vectors: impl FnOnce() -> Box<Vectors>) -> (squeue:
                     .build(),
             )
         }
+        Op::ReadAhead { file, offset, len } => plain(
+            opcode::Fadvise::new(fd(file), *len as libc::off_t, libc::POSIX_FADV_WILLNEED)
+                .offset(*offset)
+                .build(),
+        ),
         Op::Warm { buf } => {
             let (at, len) = (buf.as_ptr().cast_mut().cast(), buf.capacity());
             // SAFETY: a hint on memory that the operation owns; a kernel without huge pages refuses

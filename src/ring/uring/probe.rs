@@ -92,6 +92,7 @@ pub fn probe() -> Result<(), ProbeError> {
         (opcode::Fsync::CODE, "fsync"),
         (opcode::Fallocate::CODE, "fallocate"),
         (opcode::Splice::CODE, "splice"),
+        (opcode::Fadvise::CODE, "fadvise"),
         (opcode::Madvise::CODE, "madvise"),
         (opcode::AsyncCancel::CODE, "cancel"),
     ] {
