@@ -83,6 +83,7 @@ fn every_system_call_of_the_runtime_is_in_the_profile() {
             "statvfs" => "statfs",
             "eventfd" => "eventfd2",
             "signalfd" => "signalfd4",
+            "posix_fadvise" => "fadvise64",
             name => name,
         };
         assert!(allowed.contains(name), "{name}");
