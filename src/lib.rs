@@ -19,9 +19,9 @@
 //!
 //! # What an ack means
 //!
-//! A commit of a shard is one entry of its journal: all batches that arrived while the previous
-//! entry was written, whatever their partitions, written in one piece and flushed once; the next
-//! entry is written while this one is flushed. With
+//! A commit of a shard is one entry of its journal: all batches that arrived while earlier
+//! entries were written and flushed, whatever their partitions, written in one piece and flushed
+//! once; the next entry is written while this one is flushed. With
 //! `acks=all` the answer waits for that flush, with `acks=1` for the write. Nothing above the
 //! flushed end of a partition is ever shown to a consumer, so that a power cut cannot unsee a
 //! record. Full pages are drained from memory into segments in Kafka's own format off that path.

@@ -225,7 +225,8 @@ async fn send_pieces(
 ) -> Result<(), CloseReason> {
     let progress = || connection.sending_since.set(Some(shard.ring.now()));
     let mut chain = Chain::new();
-    for piece in response.pieces.drain(..) {
+    let mut pieces = response.pieces.drain(..).peekable();
+    while let Some(piece) = pieces.next() {
         match piece {
             Part::Memory(buf) => chain.push(buf),
             Part::File {
@@ -241,6 +242,18 @@ async fn send_pieces(
                 while sent < len {
                     progress();
                     let want = (len - sent).min(FILE_BYTES);
+                    // what follows is read while this goes out
+                    let end = sent + want;
+                    if end < len {
+                        file.read_ahead(position + end, (len - end).min(FILE_BYTES));
+                    } else if let Some(Part::File {
+                        file,
+                        position,
+                        len,
+                    }) = pieces.peek()
+                    {
+                        file.read_ahead(*position, (*len).min(FILE_BYTES));
+                    }
                     let moved = transport.send_file(&file, position + sent, want).await;
                     match moved {
                         Ok(0) => {

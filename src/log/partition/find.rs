@@ -75,6 +75,12 @@ impl Walk {
         if skip + HEADER_BYTES as u64 > self.window.len() as u64 {
             let step = if self.sparse { PAGE_BYTES } else { self.step };
             let len = step.min((self.end - self.position) as usize);
+            if !self.sparse && !self.window.is_empty() {
+                // it goes from window to window: the next one is read while this one is looked at
+                let next = self.position + len as u64;
+                let follows = (self.end - next).min(len as u64);
+                self.file.read_ahead(next, follows);
+            }
             self.window = partition
                 .read_window(&self.file, self.base, self.position, len)
                 .await?;

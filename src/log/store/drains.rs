@@ -54,7 +54,8 @@ const DRAIN_BYTES_MAX: u64 = 1 << 20;
 /// Files that are flushed at once. Each flush occupies a kernel worker, and the driver lets four
 /// run: one is left for the commits.
 const FLUSHES: usize = 3;
-/// After so long without an append the newest entry is sealed.
+/// After so long without an append a seal says that all entries before it are durable. Without it the
+/// newest two prove it of none but those before them.
 const SEAL_AFTER: Duration = Duration::from_secs(1);
 /// After so long everything goes to its files, and the ring is empty.
 const SETTLE_AFTER: Duration = Duration::from_secs(10);

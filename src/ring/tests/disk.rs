@@ -2,11 +2,12 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::{NEW, chain, on_ring, pattern, scratch};
+use super::{NEW, chain, evict, on_ring, pattern, scratch};
 use crate::ring::Ring;
 use crate::ring::buf::AppendBuf;
-use crate::ring::driver::{Chain, OpenOptions};
+use crate::ring::driver::{Chain, OpenOptions, Residency};
 
 fn directory() -> (tempfile::TempDir, PathBuf) {
     let directory = scratch();
@@ -192,5 +193,39 @@ fn a_write_to_a_file_opened_for_reading_fails_with_the_kernels_error() {
             .await
             .expect_err("read-only");
         assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+    });
+}
+
+#[test]
+fn what_is_asked_for_is_read_ahead_and_nothing_else() {
+    on_ring(|ring| async move {
+        let (_directory, path) = directory();
+        let file = ring.open(&path, NEW).unwrap();
+        file.write_now(&pattern(2 << 20), 0).unwrap();
+        file.sync_all().await.unwrap();
+        drop(file);
+        evict(&path);
+        let options = OpenOptions {
+            own_read_ahead: true,
+            ..OpenOptions::default()
+        };
+        let file = ring.open(&path, options).unwrap();
+        let (from, len) = (256 << 10, 600 << 10);
+        assert_eq!(file.residency(from, len), Residency::Cold);
+        file.read_ahead(from, len);
+        let deadline = ring.now() + Duration::from_secs(30);
+        while file.residency(from, len) == Residency::Cold {
+            assert!(ring.now() < deadline, "nothing is read ahead");
+            ring.sleep(Duration::from_millis(1)).await;
+        }
+        let mut page = [0; 4096];
+        assert_eq!(file.read_now(&mut page, 1 << 20).unwrap(), page.len());
+        for absent in [0, from - 4096, from + len, (1 << 20) + 4096] {
+            assert_eq!(
+                file.residency(absent, 4096),
+                Residency::Cold,
+                "byte {absent}"
+            );
+        }
     });
 }

@@ -6,7 +6,10 @@ mod net;
 mod tasks;
 mod threads;
 
+use std::path::Path;
 use std::rc::Rc;
+
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::driver::{Chain, OpenOptions};
 use super::uring::UringDriver;
@@ -31,6 +34,12 @@ fn scratch() -> tempfile::TempDir {
 
 fn chain(parts: &[&[u8]]) -> Chain {
     parts.iter().map(|part| Buf::from(part.to_vec())).collect()
+}
+
+/// Drops a flushed file from the page cache.
+fn evict(path: &Path) {
+    let raw = std::fs::File::open(path).unwrap();
+    posix_fadvise(&raw, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
 }
 
 fn pattern(len: usize) -> Vec<u8> {

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use super::{NEW, chain, on_ring, pattern, scratch};
+use super::{NEW, chain, evict, on_ring, pattern, scratch};
 use crate::ring::driver::{OpenOptions, Residency};
 use crate::ring::{Elapsed, Listener, Ring, Socket};
 
@@ -264,14 +264,7 @@ async fn serve_file(ring: &Ring, direct: bool, cold: bool) {
     let file = ring.open(&path, options).unwrap();
     file.sync_all().await.unwrap();
     if cold {
-        let raw = std::fs::File::open(&path).unwrap();
-        nix::fcntl::posix_fadvise(
-            &raw,
-            0,
-            0,
-            nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED,
-        )
-        .unwrap();
+        evict(&path);
         assert_eq!(file.residency(0, bytes.len() as u64), Residency::Cold);
     }
     let (listener, addr) = local(ring);
@@ -318,14 +311,7 @@ fn a_cold_send_that_is_given_up_leaves_nothing_in_the_pipes() {
         file.write_now(&bytes, 0).unwrap();
         file.sync_all().await.unwrap();
         for round in 0..8 {
-            let raw = std::fs::File::open(&path).unwrap();
-            nix::fcntl::posix_fadvise(
-                &raw,
-                0,
-                0,
-                nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED,
-            )
-            .unwrap();
+            evict(&path);
             let (client, server) = pair(&ring).await;
             server.tune(Some(256 << 10), None).unwrap();
             if round % 2 == 0 {

@@ -29,6 +29,9 @@ const DOORBELL: u64 = 1 << 63;
 const CANCEL: u64 = 1 << 62;
 /// Header lists kept for later.
 const SPARE_VECTORS: usize = 64;
+/// Reads ahead in flight. The kernel has four workers a core for these, flushes and reads of files, and
+/// a commit's flush must not wait for them.
+const READ_AHEADS_IN_FLIGHT: usize = 4;
 /// How long a driver that goes waits for the kernel to let go of buffers.
 const LAST_WAIT: Duration = Duration::from_secs(10);
 
@@ -59,7 +62,8 @@ pub struct UringDriver {
     flights: RefCell<Flights>,
     /// Ends that did not need the ring.
     ended: RefCell<Vec<Completion>>,
-    syncs: RefCell<Syncs>,
+    syncs: RefCell<Turns>,
+    read_aheads: RefCell<Turns>,
     pipes: RefCell<Pipes>,
     bell: Arc<Bell>,
     no_cachestat: Cell<bool>,
@@ -74,10 +78,21 @@ struct Flights {
     spare: Vec<Box<Vectors>>,
 }
 
-struct Syncs {
+/// Operations of a kind that takes a kernel worker each: so many run, the others wait.
+struct Turns {
     in_flight: usize,
     max: usize,
     waiting: VecDeque<OpId>,
+}
+
+impl Turns {
+    fn new(max: usize) -> RefCell<Turns> {
+        RefCell::new(Turns {
+            in_flight: 0,
+            max,
+            waiting: VecDeque::new(),
+        })
+    }
 }
 
 impl UringDriver {
@@ -92,11 +107,8 @@ impl UringDriver {
             ring: RefCell::new(build(options.entries, options.completions)?),
             flights: RefCell::default(),
             ended: RefCell::default(),
-            syncs: RefCell::new(Syncs {
-                in_flight: 0,
-                max: options.syncs_in_flight.max(1),
-                waiting: VecDeque::new(),
-            }),
+            syncs: Turns::new(options.syncs_in_flight.max(1)),
+            read_aheads: Turns::new(READ_AHEADS_IN_FLIGHT),
             pipes: RefCell::default(),
             bell: Arc::new(Bell::new().map_err(ProbeError::Other)?),
             no_cachestat: Cell::new(false),
@@ -251,26 +263,34 @@ impl UringDriver {
             return;
         };
         drop(flights);
-        match &flight.op {
-            Op::Sync { .. } => self.next_sync(),
-            Op::Recv { socket, len, .. } => {
-                if let Some(memory) = socket.memory() {
-                    let full = result.as_ref().is_ok_and(|&n| n as usize == *len);
-                    memory.set(if more || full { 0 } else { entry::DRAINED });
-                }
-            }
-            _ => {}
+        if let Some(turns) = self.turns(&flight.op) {
+            self.next_of(turns);
+        }
+        if let Op::Recv { socket, len, .. } = &flight.op
+            && let Some(memory) = socket.memory()
+        {
+            let full = result.as_ref().is_ok_and(|&n| n as usize == *len);
+            memory.set(if more || full { 0 } else { entry::DRAINED });
         }
         let op = flight.op;
         done.push(Completion { id, result, op });
     }
 
-    fn next_sync(&self) {
+    /// What an operation waits for, if its kind is one of which only so many are in flight.
+    fn turns(&self, op: &Op) -> Option<&RefCell<Turns>> {
+        match op {
+            Op::Sync { .. } => Some(&self.syncs),
+            Op::ReadAhead { .. } => Some(&self.read_aheads),
+            _ => None,
+        }
+    }
+
+    fn next_of(&self, turns: &RefCell<Turns>) {
         let next = {
-            let mut syncs = self.syncs.borrow_mut();
-            let next = syncs.waiting.pop_front();
+            let mut turns = turns.borrow_mut();
+            let next = turns.waiting.pop_front();
             if next.is_none() {
-                syncs.in_flight -= 1;
+                turns.in_flight -= 1;
             }
             next
         };
@@ -357,10 +377,10 @@ impl Driver for UringDriver {
     }
 
     fn submit(&self, id: OpId, op: Op) {
-        if matches!(op, Op::Sync { .. }) {
-            let mut syncs = self.syncs.borrow_mut();
-            if syncs.in_flight == syncs.max {
-                syncs.waiting.push_back(id);
+        if let Some(turns) = self.turns(&op) {
+            let mut turns = turns.borrow_mut();
+            if turns.in_flight == turns.max {
+                turns.waiting.push_back(id);
                 self.flights.borrow_mut().insert(Flight {
                     id,
                     op,
@@ -369,7 +389,7 @@ impl Driver for UringDriver {
                 });
                 return;
             }
-            syncs.in_flight += 1;
+            turns.in_flight += 1;
         }
         self.start(id, op);
     }
@@ -380,10 +400,10 @@ impl Driver for UringDriver {
             return;
         };
         flight.cancelled = true;
-        if matches!(flight.op, Op::Sync { .. }) {
-            let mut syncs = self.syncs.borrow_mut();
-            if let Some(at) = syncs.waiting.iter().position(|&waiting| waiting == id) {
-                syncs.waiting.remove(at);
+        if let Some(turns) = self.turns(&flight.op) {
+            let mut turns = turns.borrow_mut();
+            if let Some(at) = turns.waiting.iter().position(|&waiting| waiting == id) {
+                turns.waiting.remove(at);
                 if let Some(flight) = flights.remove(id) {
                     let cancelled = io::Error::from_raw_os_error(libc::ECANCELED);
                     self.end(id, flight.op, Err(cancelled));
