@@ -56,6 +56,8 @@ impl Journal {
                 JournalKind::Interval => self.note_flushed(sealed),
             }
         }
+        self.state.borrow_mut().all_written = true;
+        self.unflushed.notify_all();
     }
 
     async fn flush_groups(&self) {
@@ -65,9 +67,15 @@ impl Journal {
                 return self.fail("flushing the journal", &error);
             }
             self.counts.flush();
-            let sealed = self.state.borrow_mut().unflushed.pop_front();
+            let (sealed, writer_waits) = {
+                let mut state = self.state.borrow_mut();
+                let full = state.unflushed.len() > UNFLUSHED;
+                (state.unflushed.pop_front(), full || state.stopping)
+            };
             self.note_flushed(sealed.expect("nothing else takes one"));
-            self.work.notify_all();
+            if writer_waits {
+                self.work.notify_all();
+            }
         }
     }
 
@@ -82,7 +90,8 @@ impl Journal {
             {
                 let state = self.state.borrow();
                 match state.open.is_empty() {
-                    true if state.stopping => return false,
+                    // what a flush sets free may be written again
+                    true if state.stopping && state.unflushed.is_empty() => return false,
                     false if state.unflushed.len() <= UNFLUSHED => return true,
                     _ => {}
                 }
@@ -96,6 +105,7 @@ impl Journal {
         loop {
             let wait = self.unflushed.wait();
             if self.directory.is_offline() {
+                self.fail("the directory", &io::Error::other("is offline"));
                 return false;
             }
             {
@@ -103,8 +113,7 @@ impl Journal {
                 if !state.unflushed.is_empty() {
                     return true;
                 }
-                let last = state.open.number - 1;
-                if state.stopping && state.open.is_empty() && state.flushed == last {
+                if state.all_written {
                     return false;
                 }
             }

@@ -82,6 +82,8 @@ pub(crate) struct State {
     pub spare: Vec<Group>,
     /// Written, oldest first, and not known to be durable.
     pub unflushed: VecDeque<Sealed>,
+    /// No group will be written any more.
+    pub all_written: bool,
     /// Numbers of the newest group written, and flushed.
     pub written: u64,
     pub flushed: u64,
@@ -246,6 +248,7 @@ impl Journal {
                 open: Group::opening(),
                 spare: Vec::new(),
                 unflushed: VecDeque::new(),
+                all_written: false,
                 written: 0,
                 flushed: 0,
                 durable: journal.sequence - 1,
