@@ -7,8 +7,8 @@
 #   --full              five rounds, two hours
 #   --rounds N          so many rounds
 #   --seconds S         measured in each run
-#   --only PATTERN      only the loads whose names have it
-#   --peers A,B         scripts of benches/compare/peers [corelane,kafka]
+#   --only PATTERN      only the loads whose names have it, a regular expression
+#   --peers A,B         scripts of benches/compare/peers, as floor [corelane,kafka]
 #   --broker-cores LIST cores of the brokers [0]; Corelane gets one shard on the first
 #   --load-core N       core of the load [1]
 #   --dir DIR           a directory on the disk to measure [a fresh ext4 image on a loop device]

@@ -46,7 +46,7 @@ impl Options {
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or(format!("{arg} wants a value"));
             match arg.as_str() {
-                "ingest" | "read" | "echo" => options.what = arg,
+                "ingest" | "kafka" | "read" | "echo" => options.what = arg,
                 "--listen" => options.listen = value()?.parse().map_err(|e| format!("{e}"))?,
                 "--file" => options.file = value()?.into(),
                 "--core" => options.core = Some(value()?.parse().map_err(|e| format!("{e}"))?),
@@ -63,6 +63,10 @@ impl Options {
             }
         }
         Ok((!options.what.is_empty()).then_some(options))
+    }
+
+    pub fn is_kafka(&self) -> bool {
+        self.what == "kafka"
     }
 }
 

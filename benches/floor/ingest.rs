@@ -1,4 +1,7 @@
 //! Receive, copy with CRC-32C, write, flush, answer: one thread, no runtime.
+//!
+//! As `kafka` the same, with frames and answers of Kafka's protocol: what a broker can cost at
+//! least under a load that only produces.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -8,6 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use crate::common::{Options, check, listen, ready};
 use crate::copy::{Pages, copy};
+use crate::kafka::Topics;
 
 const GROUP_BYTES: usize = 8 << 20;
 const FRAME_BYTES: usize = 2 << 20;
@@ -17,7 +21,7 @@ struct Connection {
     buf: Vec<u8>,
     begin: usize,
     end: usize,
-    answers: usize,
+    answers: Vec<u8>,
 }
 
 pub fn serve(options: &Options) -> io::Result<()> {
@@ -33,7 +37,9 @@ pub fn serve(options: &Options) -> io::Result<()> {
     // SAFETY: plain system call.
     let poll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) } as isize)? as RawFd;
     add(poll, listener.as_raw_fd(), u64::MAX)?;
-    ready(listener.local_addr()?)?;
+    let address = listener.local_addr()?;
+    ready(address)?;
+    let mut topics = options.is_kafka().then(|| Topics::new(address));
     let mut connections: Vec<Option<Connection>> = Vec::new();
     let mut group = Pages::new(GROUP_BYTES + FRAME_BYTES);
     let group = group.bytes();
@@ -55,7 +61,7 @@ pub fn serve(options: &Options) -> io::Result<()> {
                         buf: vec![0; 2 * FRAME_BYTES],
                         begin: 0,
                         end: 0,
-                        answers: 0,
+                        answers: Vec::new(),
                     }));
                 }
                 continue;
@@ -66,21 +72,20 @@ pub fn serve(options: &Options) -> io::Result<()> {
                 *slot = None;
                 continue;
             }
-            filled = connection.take_frames(group, filled)?;
+            filled = connection.take_frames(group, filled, topics.as_mut())?;
         }
-        if filled == 0 {
-            continue;
-        }
-        let whole = filled.next_multiple_of(4096);
-        group[filled..whole].fill(0);
-        if position + whole > options.ring_bytes {
-            position = 0;
-        }
-        write(file.as_raw_fd(), &group[..whole], position)?;
-        position += whole;
-        if options.flush {
-            // SAFETY: plain system call.
-            check(unsafe { libc::fdatasync(file.as_raw_fd()) } as isize)?;
+        if filled > 0 {
+            let whole = filled.next_multiple_of(4096);
+            group[filled..whole].fill(0);
+            if position + whole > options.ring_bytes {
+                position = 0;
+            }
+            write(file.as_raw_fd(), &group[..whole], position)?;
+            position += whole;
+            if options.flush {
+                // SAFETY: plain system call.
+                check(unsafe { libc::fdatasync(file.as_raw_fd()) } as isize)?;
+            }
         }
         for slot in &mut connections {
             let Some(connection) = slot else { continue };
@@ -128,7 +133,13 @@ impl Connection {
     }
 
     /// Copies whole frames into the group with their sum, as long as there is room.
-    fn take_frames(&mut self, group: &mut [u8], mut filled: usize) -> io::Result<usize> {
+    fn take_frames(
+        &mut self,
+        group: &mut [u8],
+        mut filled: usize,
+        mut topics: Option<&mut Topics>,
+    ) -> io::Result<usize> {
+        const ANSWER: [u8; 12] = [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
         while self.end - self.begin >= 4 {
             let head = &self.buf[self.begin..self.begin + 4];
             let len = i32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
@@ -139,29 +150,40 @@ impl Connection {
             if self.end < from + len || filled + len > group.len() - 4096 {
                 break;
             }
-            copy(&mut group[filled..], &self.buf[from..from + len]);
-            filled += len;
+            let frame = &self.buf[from..from + len];
+            let stored = match &mut topics {
+                None => {
+                    self.answers.extend_from_slice(&ANSWER);
+                    true
+                }
+                Some(topics) => {
+                    let answered = topics.answer(frame, &mut self.answers);
+                    answered.map_err(io::Error::other)?
+                }
+            };
+            if stored {
+                copy(&mut group[filled..], frame);
+                filled += len;
+            }
             self.begin = from + len;
-            self.answers += 1;
         }
         Ok(filled)
     }
 
     fn answer(&mut self) -> io::Result<()> {
-        const ANSWER: [u8; 12] = [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
-        if self.answers == 0 {
+        if self.answers.is_empty() {
             return Ok(());
         }
-        let bytes = ANSWER.repeat(std::mem::take(&mut self.answers));
         // SAFETY: the slice is valid for its length. Answers are small: the socket takes them.
         let n = unsafe {
             libc::send(
                 self.stream.as_raw_fd(),
-                bytes.as_ptr().cast(),
-                bytes.len(),
+                self.answers.as_ptr().cast(),
+                self.answers.len(),
                 libc::MSG_NOSIGNAL,
             )
         };
+        self.answers.clear();
         check(n).map(drop)
     }
 }

@@ -11,6 +11,7 @@ case $1 in
         jar=$(echo "$KAFKA_JARS"/kafka_2.13-*.jar)
         echo "Apache Kafka $(basename "${jar#*kafka_2.13-}" .jar), $(java -version 2>&1 | head -n 1)"
         ;;
+    takes) echo "produce consume e2e backlog mixed ping" ;;
     prepare)
         class=$2 dir=$3 port=$4
         mkdir -p "$dir/data"
