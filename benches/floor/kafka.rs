@@ -13,8 +13,10 @@ use corelane::wire::message::Message;
 use corelane::wire::messages::*;
 use corelane::wire::write::Writer;
 
-const SERVED: [(ApiKey, i16, i16); 7] = [
+/// What clients are told. Loads that only produce want to know of Fetch too.
+const SERVED: [(ApiKey, i16, i16); 8] = [
     (ApiKey::Produce, 9, 12),
+    (ApiKey::Fetch, 12, 12),
     (ApiKey::ListOffsets, 8, 8),
     (ApiKey::Metadata, 12, 12),
     (ApiKey::ApiVersions, 0, NEWEST),
