@@ -9,13 +9,13 @@ use crate::log::LogConfig;
 use crate::log::store::MAX_AUTO_BYTES;
 
 /// CPU-seconds of the whole machine, the load's process left out, for a GB of batches from so many
-/// bytes on. Source: benches/results/2026-11-28-kafka, the dearer row where a size has two.
-const PRODUCE_COST: [(u64, f64); 3] = [(1 << 20, 0.67), (64 << 10, 1.53), (0, 4.10)];
+/// bytes on. Source: benches/results/2026-11-29-kafka, the dearer row where a size has two.
+const PRODUCE_COST: [(u64, f64); 3] = [(1 << 20, 0.47), (64 << 10, 1.62), (0, 5.72)];
 /// A request with a single small record. Source: benches/results/2026-11-28-core.
 const REQUEST_COST_US: f64 = 10.7;
-/// A GB of 1 MiB fetches, the dearer policy. Source: benches/results/2026-11-28-kafka.
-const FETCH_COST: f64 = 0.58;
-pub const COST_SOURCE: &str = "benches/results/2026-11-28-kafka and 2026-11-28-core, a virtual machine of two \
+/// A GB of 1 MiB fetches, the dearer policy. Source: benches/results/2026-11-29-kafka.
+const FETCH_COST: f64 = 0.42;
+pub const COST_SOURCE: &str = "benches/results/2026-11-29-kafka and 2026-11-28-core, a virtual machine of two \
                                cores: measure yours with `corelane bench`";
 /// Above it requests wait for the core more than for the disk.
 const BUSY_MAX: f64 = 0.6;
@@ -270,7 +270,7 @@ mod tests {
         // two readers and two copies of 50 MB/s from three machines
         assert!(near(value("network out"), 66.667));
         assert_eq!(value("disk writes"), 100.0);
-        // (50 x 4.10 + 66.7 x 0.58) / 600 = 0.41
+        // (50 x 5.72 + 66.7 x 0.42) / 600 = 0.52
         assert_eq!(value("cores"), 1.0);
         // 50 MB/s x 4 s
         assert_eq!(value("journal of a shard"), 256.0);
@@ -287,15 +287,15 @@ mod tests {
         let (two, four) = (plan(&asked, 2), plan(&asked, 4));
         assert_eq!(value(&two, "network in"), 2.0 * value(&four, "network in"));
         assert_eq!(two.device_mb_per_s, value(&two, "network in"));
-        // 2 GB/s in each at 0.67 and 2 GB/s out at 0.58, of which 0.6 is to be busy
-        assert_eq!(value(&two, "cores"), 5.0);
+        // 2 GB/s in each at 0.47 and 2 GB/s out at 0.42, of which 0.6 is to be busy
+        assert_eq!(value(&two, "cores"), 3.0);
     }
 
     #[test]
     fn small_batches_cost_a_request_each() {
-        assert_eq!(produce_cost(1 << 20), 0.67);
-        assert_eq!(produce_cost(100 << 10), 1.53);
-        assert_eq!(produce_cost(16 << 10), 4.10);
+        assert_eq!(produce_cost(1 << 20), 0.47);
+        assert_eq!(produce_cost(100 << 10), 1.62);
+        assert_eq!(produce_cost(16 << 10), 5.72);
         assert!(near(produce_cost(100), 107.0));
     }
 
@@ -332,9 +332,9 @@ mod tests {
         let large = buffers("2GB/s", "60");
         let formula = &line(&large, "buffers").formula;
         assert!(formula.contains("set corelane.memory.bytes"), "{formula}");
-        // 4 GB/s x 4.1 and 4 x 0.58, of which 0.6 is to be busy: 32 shards
-        assert_eq!(value(&buffers("2GB/s", "0.1"), "cores"), 32.0);
-        assert_eq!(value(&buffers("2GB/s", "0.1"), "buffers"), 1024.0);
+        // 4 GB/s x 5.72 and 4 x 0.42, of which 0.6 is to be busy: 41 shards of 32 MiB
+        assert_eq!(value(&buffers("2GB/s", "0.1"), "cores"), 41.0);
+        assert_eq!(value(&buffers("2GB/s", "0.1"), "buffers"), 1312.0);
     }
 
     #[test]
