@@ -278,7 +278,7 @@ def empty(peer):
 
 
 def is_chosen(name, options):
-    return options.only is None or re.search(options.only, name) is not None
+    return options.only is None or options.only.search(name) is not None
 
 
 def run_round(peer, loads, options):
@@ -511,6 +511,13 @@ def report(out, options, peers, loads, rounds, found_ceilings):
     picture(out / "ratios.svg", drawn)
 
 
+def pattern(text):
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
+
+
 def arguments():
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--dir", type=pathlib.Path, required=True)
@@ -518,7 +525,7 @@ def arguments():
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float)
-    parser.add_argument("--only")
+    parser.add_argument("--only", type=pattern)
     parser.add_argument("--peers", type=lambda text: text.split(","), default=["corelane", "kafka"])
     parser.add_argument("--broker-cores", default="0")
     parser.add_argument("--load-core", default="1")
@@ -538,7 +545,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     loads = [load for load in [*LOADS, COLD] if is_chosen(load[0], options)]
     if not loads and not any(is_chosen(name, options) for name in (MANY, WITNESS)):
-        sys.exit(f"--only: {options.only!r} is in no load's name")
+        sys.exit(f"--only: {options.only.pattern!r} is in no load's name")
     peers = [Peer(name, durability, options)
              for name in options.peers for durability in ("flushed", "acked")]
     # A B A B: peers in turn, class by class
