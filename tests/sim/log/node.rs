@@ -340,11 +340,13 @@ impl Main {
         };
         match store.create_partition(new).await {
             Ok(_) => tracked.model.borrow_mut().stage = Stage::There,
-            Err(error) => assert!(
-                store.directories().iter().any(|d| d.is_offline()),
-                "{error}"
-            ),
+            Err(error) => assert!(self.may_refuse(store), "{error}"),
         }
+    }
+
+    /// Also where it is another shard that has begun to stop.
+    fn may_refuse(&self, store: &LogStore) -> bool {
+        self.shared.stopping.get() || store.directories().iter().any(|d| d.is_offline())
     }
 
     fn work(&mut self, store: &Rc<LogStore>, tracked: Tracked) {
@@ -394,10 +396,7 @@ impl Main {
         tracing::info!(%key, "deleting");
         victim.model.borrow_mut().stage = Stage::Deleting;
         if let Err(error) = store.delete_partition(&key).await {
-            assert!(
-                store.directories().iter().any(|d| d.is_offline()),
-                "{error}"
-            );
+            assert!(self.may_refuse(store), "{error}");
             return;
         }
         let new = self.replace(victim.index);
