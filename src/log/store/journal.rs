@@ -92,6 +92,8 @@ pub(crate) struct State {
     pub slots: Vec<Option<Slot>>,
     pub superblock: Superblock,
     pub table: TableRef,
+    /// Table files whose names are durable, as far as this run knows.
+    pub named_tables: [bool; 2],
     /// Bytes of the table file's first, full part.
     pub table_full: u64,
     /// The table file has space up to here.
@@ -255,6 +257,7 @@ impl Journal {
                 slots: Vec::new(),
                 superblock: superblock.clone(),
                 table: TableRef::default(),
+                named_tables: [false; 2],
                 table_full: 0,
                 table_space: 0,
                 dropped: Vec::new(),

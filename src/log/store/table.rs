@@ -156,7 +156,6 @@ impl Journal {
     ) -> Result<TableRef, DrainError> {
         let (bytes, crc) = block.finish(self.id, self.directory.incarnation(), false, part.crc);
         let path = self.directory.path().join(table_file(self.id, part.file));
-        let fresh = !self.ring.exists(&path);
         let file = self.ring.open(
             &path,
             OpenOptions {
@@ -170,9 +169,12 @@ impl Journal {
         file.write_now(&bytes, part.len)?;
         file.sync_all().await.map_err(flush_failed)?;
         self.counts.flush();
-        if fresh {
+        let which = part.file as usize;
+        if !self.state.borrow().named_tables[which] {
+            // also of one that is there: whoever made it may not have come so far
             let named = self.ring.sync_dir(self.directory.path()).await;
             named.map_err(flush_failed)?;
+            self.state.borrow_mut().named_tables[which] = true;
         }
         self.counts.checkpoint(bytes.len() as u64);
         if part.len == 0 {

@@ -7,7 +7,7 @@ use super::harness::*;
 use crate::base::ids::Offset;
 use crate::log::append::{AppendError, StorageError};
 use crate::log::store::{JournalSize, NewPartition, StoreError, Ticket};
-use crate::ring::sim::{DiskOptions, SimOptions};
+use crate::ring::sim::{DiskOptions, Luck, SimOptions};
 
 pub(super) async fn fill(
     store: std::rc::Rc<crate::log::store::LogStore>,
@@ -102,6 +102,38 @@ fn a_full_disk_refuses_produce_serves_reads_and_heals() {
     let end = run.partition(0).log_end();
     assert_eq!(run.produce(0, b"again").base_offset, end);
     assert_eq!(run.values(1)[0].0, Offset(0));
+}
+
+#[test]
+fn a_table_that_found_no_space_at_first_is_there_after_a_power_cut() {
+    let machine = Machine::new(61);
+    let run = machine.start();
+    for n in 0..2 {
+        run.create(n);
+        run.produce(n, b"acked");
+    }
+    let path = Path::new("/data");
+    let used = machine.world.used_disk_bytes(machine.id, path);
+    machine.world.set_disk_bytes(machine.id, path, used);
+    machine.world.run_for(Duration::from_secs(20));
+    let tables = || {
+        let files = machine.world.files(machine.id, path);
+        let is_table = |path: &Path| path.extension().is_some_and(|e| e == "table0");
+        files.into_iter().find(|(path, _)| is_table(path))
+    };
+    let (_, bytes) = tables().expect("a table was begun");
+    assert_eq!(bytes, 0, "and found no space");
+    // for the table alone
+    machine.world.set_disk_bytes(machine.id, path, used + 4096);
+    machine.world.run_for(Duration::from_secs(20));
+    let (_, bytes) = tables().expect("the table");
+    assert!(bytes > 0, "it was written");
+    machine.world.power_cut(machine.id, Luck::Lost);
+    machine.world.set_disk_bytes(machine.id, path, 1 << 30);
+    let run = machine.start();
+    for n in 0..2 {
+        assert_eq!(run.values(n).len(), 1, "partition {n}");
+    }
 }
 
 #[test]
