@@ -2,8 +2,11 @@
 //! that fills. A header says what was durable when it was sealed, so an entry that lies behind a
 //! torn one proves nothing and is dropped with it.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::task::Poll;
 
 use crate::base::limits::PAGE_BYTES;
 use crate::log::commit::group::{Group, skip_page};
@@ -35,7 +38,12 @@ impl Journal {
     pub async fn run_commits(self: Rc<Self>) {
         match self.kind {
             JournalKind::Group => {
-                join(self.write_groups(), self.flush_groups()).await;
+                let over = Cell::new(false);
+                let write = async {
+                    self.write_groups().await;
+                    over.set(true);
+                };
+                join(write, self.flush_groups(&over)).await;
             }
             JournalKind::Interval => self.write_groups().await,
         }
@@ -49,19 +57,14 @@ impl Journal {
             }
             self.note_written(&sealed);
             match self.kind {
-                JournalKind::Group => {
-                    self.state.borrow_mut().unflushed.push_back(sealed);
-                    self.unflushed.notify_all();
-                }
+                JournalKind::Group => self.state.borrow_mut().unflushed.push_back(sealed),
                 JournalKind::Interval => self.note_flushed(sealed),
             }
         }
-        self.state.borrow_mut().all_written = true;
-        self.unflushed.notify_all();
     }
 
-    async fn flush_groups(&self) {
-        while self.until_unflushed().await {
+    async fn flush_groups(&self, over: &Cell<bool>) {
+        while self.until_unflushed(over).await {
             // only what was written before a flush begins is known to be durable after it
             if let Err(error) = self.file.sync_data().await {
                 return self.fail("flushing the journal", &error);
@@ -100,25 +103,21 @@ impl Journal {
         }
     }
 
-    /// There is a group to flush; false: none will come.
-    async fn until_unflushed(&self) -> bool {
-        loop {
-            let wait = self.unflushed.wait();
+    /// There is a group to flush; false: none will come, for writing is over. Nobody has to wake it: only
+    /// the writer brings groups, which the same task polls first.
+    async fn until_unflushed(&self, over: &Cell<bool>) -> bool {
+        poll_fn(|_| {
             if self.directory.is_offline() {
                 self.fail("the directory", &io::Error::other("is offline"));
-                return false;
+                return Poll::Ready(false);
             }
-            {
-                let state = self.state.borrow();
-                if !state.unflushed.is_empty() {
-                    return true;
-                }
-                if state.all_written {
-                    return false;
-                }
+            match self.state.borrow().unflushed.is_empty() {
+                false => Poll::Ready(true),
+                true if over.get() => Poll::Ready(false),
+                true => Poll::Pending,
             }
-            wait.await;
-        }
+        })
+        .await
     }
 
     fn seal(&self) -> Sealed {

@@ -64,8 +64,6 @@ pub(crate) struct Journal {
     pub state: RefCell<State>,
     /// The open group has something to write.
     pub work: Event,
-    /// A group waits for its flush.
-    pub unflushed: Event,
     /// A group was written or flushed; by its number modulo 4.
     pub groups: [Event; 4],
     /// Space, marks of partitions, or who is busy with a file changed.
@@ -82,8 +80,6 @@ pub(crate) struct State {
     pub spare: Vec<Group>,
     /// Written, oldest first, and not known to be durable.
     pub unflushed: VecDeque<Sealed>,
-    /// No group will be written any more.
-    pub all_written: bool,
     /// Numbers of the newest group written, and flushed.
     pub written: u64,
     pub flushed: u64,
@@ -250,7 +246,6 @@ impl Journal {
                 open: Group::opening(),
                 spare: Vec::new(),
                 unflushed: VecDeque::new(),
-                all_written: false,
                 written: 0,
                 flushed: 0,
                 durable: journal.sequence - 1,
@@ -286,7 +281,6 @@ impl Journal {
                 stopped_drains: false,
             }),
             work: Event::new(),
-            unflushed: Event::new(),
             groups: Default::default(),
             progress: Event::new(),
             drain: Event::new(),
@@ -398,7 +392,6 @@ impl Journal {
         self.progress.notify_all();
         self.drain.notify_all();
         self.work.notify_all();
-        self.unflushed.notify_all();
     }
 
     /// A write or flush failed: nothing more is written in this directory.
