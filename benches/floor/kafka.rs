@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
+use corelane::base::error_code::ErrorCode;
 use corelane::wire::api::ApiKey;
 use corelane::wire::array::Array;
 use corelane::wire::batch::batches;
@@ -27,8 +28,6 @@ const SERVED: [(ApiKey, i16, i16); 8] = [
 /// Of ApiVersions.
 const NEWEST: i16 = 4;
 const NODE: i32 = 1;
-const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
-const UNSUPPORTED_VERSION: i16 = 35;
 
 /// What is known of the topics: the end of each of their partitions.
 pub struct Topics {
@@ -210,25 +209,29 @@ impl Topics {
 
 /// An error where something is not.
 fn known(is: bool) -> i16 {
-    if is { 0 } else { UNKNOWN_TOPIC_OR_PARTITION }
+    match is {
+        true => ErrorCode::None.code(),
+        false => ErrorCode::UnknownTopicOrPartition.code(),
+    }
 }
 
 fn versions(to: &mut Answer<'_>) {
-    let known = to.header.api_version <= NEWEST;
+    let mut error = ErrorCode::None;
+    if to.header.api_version > NEWEST {
+        // told in the oldest version, which every client reads
+        error = ErrorCode::UnsupportedVersion;
+        to.header.api_version = 0;
+    }
     let range = |(key, min_version, max_version): (ApiKey, _, _)| ApiVersion {
         api_key: key.code(),
         min_version,
         max_version,
     };
     let answer = ApiVersionsResponse {
-        error_code: if known { 0 } else { UNSUPPORTED_VERSION },
+        error_code: error.code(),
         api_keys: SERVED.into_iter().map(range).collect(),
         ..Default::default()
     };
-    if !known {
-        // in the oldest version, which every client reads
-        to.header.api_version = 0;
-    }
     to.put(&answer);
 }
 
@@ -239,9 +242,7 @@ struct Answer<'a> {
 
 impl Answer<'_> {
     fn put<'m, M: Message<'m>>(&mut self, message: &M) {
-        let mut answer = Vec::new();
         let (version, id) = (self.header.api_version, self.header.correlation_id);
-        frame::response(version, id, message, &mut Writer::vec(&mut answer));
-        self.answers.extend_from_slice(&answer);
+        frame::response(version, id, message, &mut Writer::vec(self.answers));
     }
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The least that a broker can do, benches/floor: a request's bytes are summed, written once and in
-# a row, flushed where it is asked for, and answered. It takes only loads that produce. Its
-# commands: see corelane.sh.
+# a row, flushed where it is asked for, and answered. Nothing can be read from it. Its commands: see
+# corelane.sh.
 set -euo pipefail
 : "${CORELANE:?the binary, beside which the floor is}"
 case $1 in
