@@ -64,8 +64,10 @@ pub(crate) struct Journal {
     pub state: RefCell<State>,
     /// The open group has something to write.
     pub work: Event,
-    /// A group was written or flushed; by its number modulo 4.
-    pub groups: [Event; 4],
+    /// A group was written; by its number modulo 4.
+    pub written: [Event; 4],
+    /// As `written`, of its flush.
+    pub flushed: [Event; 4],
     /// Space, marks of partitions, or who is busy with a file changed.
     pub progress: Event,
     /// Something may want to be drained.
@@ -281,7 +283,8 @@ impl Journal {
                 stopped_drains: false,
             }),
             work: Event::new(),
-            groups: Default::default(),
+            written: Default::default(),
+            flushed: Default::default(),
             progress: Event::new(),
             drain: Event::new(),
             counts: Counts::default(),
@@ -361,8 +364,12 @@ impl Journal {
 
     /// The group with this number is written, or flushed. Errors when the directory is offline.
     pub async fn reached(&self, number: u64, flushed: bool) -> Result<(), StorageError> {
+        let events = match flushed {
+            true => &self.flushed,
+            false => &self.written,
+        };
         loop {
-            let wait = self.groups[number as usize & 3].wait();
+            let wait = events[number as usize & 3].wait();
             if self.has_reached(number, flushed) {
                 return Ok(());
             }
@@ -386,7 +393,7 @@ impl Journal {
 
     /// Wakes everybody who waits for anything here.
     pub fn wake_all(&self) {
-        for event in &self.groups {
+        for event in self.written.iter().chain(&self.flushed) {
             event.notify_all();
         }
         self.progress.notify_all();
