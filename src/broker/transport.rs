@@ -65,15 +65,9 @@ impl Transport {
     }
 
     /// Sends a range of a file; answers how many bytes went, fewer only at the end of the file.
-    pub async fn send_file(
-        &self,
-        file: &File,
-        offset: u64,
-        len: u64,
-        next: Option<(&File, u64, u64)>,
-    ) -> io::Result<u64> {
+    pub async fn send_file(&self, file: &File, offset: u64, len: u64) -> io::Result<u64> {
         match self {
-            Transport::Plain(socket) => socket.send_file(file, offset, len, next).await,
+            Transport::Plain(socket) => socket.send_file(file, offset, len).await,
         }
     }
 

@@ -320,10 +320,13 @@ impl File {
         }
     }
 
-    /// Has the system begin to read what of a range the page cache lacks; nobody waits for it. It
-    /// begins with the first page, and may leave out what exceeds both a request to the disk and its
-    /// read-ahead, without a word.
+    /// Has the system begin to read a range that the page cache does not hold; nobody waits for it.
+    /// It begins with the first page, and may leave out what exceeds both a request to the disk and
+    /// its read-ahead, without a word.
     pub fn read_ahead(&self, offset: u64, len: u64) {
+        if len == 0 || self.residency(offset, len) == Residency::Resident {
+            return;
+        }
         let ring = self.0.ring.clone();
         let file = self.0.descriptor.clone();
         let begun = async move {

@@ -172,15 +172,8 @@ impl Socket {
 
     /// Sends a range of a file without copying it; answers how many bytes went, which are fewer
     /// only at the end of the file. What the page cache holds goes at once, the rest is
-    /// read by the driver without holding up the shard, and then what is to be sent next (offset and
-    /// length in a file) is read ahead.
-    pub async fn send_file(
-        &self,
-        file: &File,
-        offset: u64,
-        len: u64,
-        mut next: Option<(&File, u64, u64)>,
-    ) -> io::Result<u64> {
+    /// read by the driver without holding up the shard.
+    pub async fn send_file(&self, file: &File, offset: u64, len: u64) -> io::Result<u64> {
         let ring = &self.0.ring;
         let socket = &self.0.descriptor;
         let driver = ring.driver();
@@ -192,9 +185,6 @@ impl Socket {
             if resident_to <= at {
                 let window = (len - sent).min(SEND_FILE_BYTES);
                 if file.residency(at, window) == Residency::Cold {
-                    if let Some((file, offset, len)) = next.take() {
-                        file.read_ahead(offset, len);
-                    }
                     let moved = self.send_cold(file, at, len - sent).await?;
                     if moved == 0 {
                         break;

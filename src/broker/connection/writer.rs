@@ -242,20 +242,19 @@ async fn send_pieces(
                 while sent < len {
                     progress();
                     let want = (len - sent).min(FILE_BYTES);
+                    // what follows is read while this goes out
                     let end = sent + want;
-                    let next = match pieces.peek() {
-                        _ if end < len => {
-                            Some((&file, position + end, (len - end).min(FILE_BYTES)))
-                        }
-                        Some(Part::File {
-                            file,
-                            position,
-                            len,
-                        }) => Some((file, *position, (*len).min(FILE_BYTES))),
-                        _ => None,
-                    };
-                    let at = position + sent;
-                    let moved = transport.send_file(&file, at, want, next).await;
+                    if end < len {
+                        file.read_ahead(position + end, (len - end).min(FILE_BYTES));
+                    } else if let Some(Part::File {
+                        file,
+                        position,
+                        len,
+                    }) = pieces.peek()
+                    {
+                        file.read_ahead(*position, (*len).min(FILE_BYTES));
+                    }
+                    let moved = transport.send_file(&file, position + sent, want).await;
                     match moved {
                         Ok(0) => {
                             shard.counters.broken_answers.add(1);

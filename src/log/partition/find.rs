@@ -14,7 +14,7 @@ use crate::log::partition::state::Located;
 use crate::log::segment::{Access, BatchHeader, HEADER_BYTES, Largest, Place, SparseIndex};
 use crate::ring::File;
 use crate::ring::buf::Buf;
-use crate::ring::driver::{OpenOptions, Residency};
+use crate::ring::driver::OpenOptions;
 
 /// Read at a time while a batch is looked for.
 const WINDOW_BYTES: usize = 16 << 10;
@@ -79,9 +79,7 @@ impl Walk {
                 // it goes from window to window: the next one is read while this one is looked at
                 let next = self.position + len as u64;
                 let follows = (self.end - next).min(len as u64);
-                if follows > 0 && self.file.residency(next, follows) == Residency::Cold {
-                    self.file.read_ahead(next, follows);
-                }
+                self.file.read_ahead(next, follows);
             }
             self.window = partition
                 .read_window(&self.file, self.base, self.position, len)

@@ -274,7 +274,7 @@ async fn serve_file(ring: &Ring, direct: bool, cold: bool) {
     assert_eq!(drain(ring, &socket).await.len(), 10);
     let (from, to) = (4_321, bytes.len() as u64);
     socket.send(chain(&[b"head"])).await.unwrap();
-    let sent = socket.send_file(&file, from, to, None).await.unwrap();
+    let sent = socket.send_file(&file, from, to).await.unwrap();
     assert_eq!(sent, to - from, "the file ends before the range");
     socket.send(chain(&[b"tail"])).await.unwrap();
     socket.shutdown(true).unwrap();
@@ -316,13 +316,13 @@ fn a_cold_send_that_is_given_up_leaves_nothing_in_the_pipes() {
             server.tune(Some(256 << 10), None).unwrap();
             if round % 2 == 0 {
                 // Nobody reads: the transfer stops with a filled pipe.
-                let send = server.send_file(&file, 0, 4 << 20, None);
+                let send = server.send_file(&file, 0, 4 << 20);
                 let given_up = ring.timeout(Duration::from_millis(20), send).await;
                 assert!(given_up.is_err());
             } else {
                 let ring2 = ring.clone();
                 let reader = ring.spawn(async move { drain(&ring2, &client).await });
-                let sent = server.send_file(&file, 0, 4 << 20, None).await.unwrap();
+                let sent = server.send_file(&file, 0, 4 << 20).await.unwrap();
                 assert_eq!(sent, 4 << 20);
                 server.shutdown(true).unwrap();
                 assert!(reader.await == bytes, "bytes of another transfer");
