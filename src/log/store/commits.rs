@@ -184,7 +184,7 @@ impl Journal {
             }
         }
         drop(state);
-        self.written[number as usize & 3].notify_all();
+        self.group_written[number as usize & 3].notify_all();
     }
 
     fn note_flushed(&self, mut sealed: Sealed) {
@@ -222,7 +222,7 @@ impl Journal {
         let unsealed = !was_seal && std::mem::take(&mut state.sealed);
         let wants_drain = pressed || unsealed || !state.ready.is_empty() || state.drains_asleep;
         drop(state);
-        self.flushed[number as usize & 3].notify_all();
+        self.group_flushed[number as usize & 3].notify_all();
         self.progress.notify_all();
         if wants_drain {
             self.drain.notify_all();

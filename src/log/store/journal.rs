@@ -65,9 +65,9 @@ pub(crate) struct Journal {
     /// The open group has something to write.
     pub work: Event,
     /// A group was written; by its number modulo 4.
-    pub written: [Event; 4],
-    /// As `written`, of its flush.
-    pub flushed: [Event; 4],
+    pub group_written: [Event; 4],
+    /// A group was flushed; as `group_written`.
+    pub group_flushed: [Event; 4],
     /// Space, marks of partitions, or who is busy with a file changed.
     pub progress: Event,
     /// Something may want to be drained.
@@ -283,8 +283,8 @@ impl Journal {
                 stopped_drains: false,
             }),
             work: Event::new(),
-            written: Default::default(),
-            flushed: Default::default(),
+            group_written: Default::default(),
+            group_flushed: Default::default(),
             progress: Event::new(),
             drain: Event::new(),
             counts: Counts::default(),
@@ -365,8 +365,8 @@ impl Journal {
     /// The group with this number is written, or flushed. Errors when the directory is offline.
     pub async fn reached(&self, number: u64, flushed: bool) -> Result<(), StorageError> {
         let events = match flushed {
-            true => &self.flushed,
-            false => &self.written,
+            true => &self.group_flushed,
+            false => &self.group_written,
         };
         loop {
             let wait = events[number as usize & 3].wait();
@@ -393,7 +393,7 @@ impl Journal {
 
     /// Wakes everybody who waits for anything here.
     pub fn wake_all(&self) {
-        for event in self.written.iter().chain(&self.flushed) {
+        for event in self.group_written.iter().chain(&self.group_flushed) {
             event.notify_all();
         }
         self.progress.notify_all();

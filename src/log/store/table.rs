@@ -174,6 +174,7 @@ impl Journal {
             // also of one that is there: whoever made it may not have come so far
             let named = self.ring.sync_dir(self.directory.path()).await;
             named.map_err(flush_failed)?;
+            self.counts.flush();
             self.state.borrow_mut().named_tables[which] = true;
         }
         self.counts.checkpoint(bytes.len() as u64);

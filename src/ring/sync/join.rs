@@ -4,7 +4,8 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-/// Waits for both to end.
+/// Waits for both to end. Whatever wakes one has both polled, the first one first: what it leaves for
+/// the second is seen without an event.
 pub async fn join<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
     let (mut a, mut b) = (pin!(a), pin!(b));
     let (mut done_a, mut done_b) = (None, None);
@@ -34,6 +35,7 @@ pub async fn join<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) 
 mod tests {
     use super::*;
     use crate::ring::sync::oneshot;
+    use std::cell::Cell;
     use std::task::{Context, Waker};
 
     #[test]
@@ -50,5 +52,21 @@ mod tests {
             panic!("both have ended");
         };
         assert_eq!((a.unwrap(), b.unwrap()), (1, 2));
+    }
+
+    #[test]
+    fn the_second_sees_what_the_first_left_when_that_was_woken() {
+        let (say, hear) = oneshot::<u8>();
+        let left = Cell::new(0);
+        let first = async { left.set(hear.await.unwrap()) };
+        let second = poll_fn(|_| match left.get() {
+            0 => Poll::Pending,
+            value => Poll::Ready(value),
+        });
+        let mut both = pin!(join(first, second));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(both.as_mut().poll(&mut cx).is_pending());
+        say.send(7).unwrap();
+        assert_eq!(both.as_mut().poll(&mut cx), Poll::Ready(((), 7)));
     }
 }
