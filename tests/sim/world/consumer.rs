@@ -65,6 +65,9 @@ pub async fn run(shared: Rc<Shared>, topic: Rc<Topic>, mut rng: Rng) {
             shared.ring.sleep(RETRY).await;
             continue;
         };
+        if shown.iter().any(Option::is_none) {
+            shared.ring.sleep(RETRY).await;
+        }
         for (ask, shown) in asks.iter().zip(shown) {
             let Some(shown) = shown else { continue };
             next[ask.partition] = match shown.next {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use corelane::base::ids::ShardId;
+use corelane::log::format::partition_metadata;
 use corelane::ring::sim::{Luck, MachineId, ProcessId, Rng, SimOptions, SimWorld};
 use corelane::wire::batch::batches;
 
@@ -190,22 +191,28 @@ impl Strikes<'_> {
         let (_, dir) = self.dir();
         let mut rng = self.rng.fork(7);
         self.world.schedule(after, move |w| {
-            let logs: Vec<PathBuf> = w
-                .files(machine, &dir)
-                .into_iter()
+            let files = w.files(machine, &dir);
+            let logs: Vec<&PathBuf> = files
+                .iter()
                 .filter(|(path, len)| path.extension().is_some_and(|e| e == "log") && *len > 0)
                 .map(|(path, _)| path)
                 .collect();
             if logs.is_empty() {
                 return;
             }
-            let path = &logs[rng.index(logs.len())];
+            let path = logs[rng.index(logs.len())];
             let name = path
                 .parent()
                 .and_then(|p| p.file_name())
                 .expect("a partition's");
+            // a deleted topic's directory may bear the name of one that was made since
+            let metadata = path.with_file_name(partition_metadata::FILE_NAME);
+            let is_there = files.iter().any(|(path, _)| *path == metadata);
+            let told = is_there.then(|| w.read_file(machine, &metadata));
+            let owner = told.and_then(|bytes| partition_metadata::decode(&bytes).ok());
             let topics = shared.topics.borrow();
-            let models = topics.iter().flat_map(|topic| &topic.partitions);
+            let owners = topics.iter().filter(|topic| Some(topic.id) == owner);
+            let models = owners.flat_map(|topic| &topic.partitions);
             let Some(model) = models.into_iter().find(|m| *m.borrow().name == *name) else {
                 return; // deleted, or the metadata's
             };
