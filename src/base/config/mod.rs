@@ -28,7 +28,7 @@ pub use listener::{Listener, SecurityProtocol};
 pub use listing::{Entry, Source, Synonym, broker_entries, topic_entries};
 pub use load::{Inputs, Loaded, Origin, Settings, environment_name, load};
 pub use property::{Change, Kind, Property, Scope, Status};
-pub use spec::{Cores, LaneMode, Lanes, PortRange, Size};
+pub use spec::{Cores, LaneMode, Lanes, PortRange, Size, parse_size};
 pub use syntax::{Line, SyntaxError, parse_properties};
 pub use table::{find, find_topic, properties, topic_properties};
 pub use topic::{CleanupPolicy, CompressionType, TimestampType, TopicConfig};

@@ -137,7 +137,10 @@ pub(super) fn parse_ports(text: &str) -> Result<Vec<PortRange>, String> {
 }
 
 /// Reads `auto`, `65536`, `64KiB`, `16MiB`, `1GiB`; the `B` and a space before the unit are free.
-pub(super) fn parse_size(text: &str) -> Result<Size, String> {
+///
+/// # Errors
+/// What was expected instead.
+pub fn parse_size(text: &str) -> Result<Size, String> {
     let text = text.trim();
     if text == "auto" {
         return Ok(Size::Auto);

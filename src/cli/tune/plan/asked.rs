@@ -1,4 +1,6 @@
-//! Numbers as they are given: rates, factors, times.
+//! Numbers as they are given: rates, sizes, factors, times.
+
+use crate::base::config::{Size, parse_size};
 
 /// Records as they are produced.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,8 +40,21 @@ pub fn factor(text: &str) -> Result<f64, String> {
     number(text, 1.0, 1000.0)
 }
 
+/// Reads `1024` or `1KiB`.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    match parse_size(text) {
+        Ok(Size::Bytes(bytes)) if (1..=1 << 30).contains(&bytes) => Ok(bytes),
+        _ => Err("bytes from 1 to 1GiB, as in 1024 or 1KiB".into()),
+    }
+}
+
+/// Reads `7`, `7d` or `12h`.
 pub fn days(text: &str) -> Result<f64, String> {
-    number(text, 0.001, 36_500.0)
+    let (text, of_a_day) = match text.strip_suffix('h') {
+        Some(hours) => (hours, 24.0),
+        None => (text.strip_suffix('d').unwrap_or(text), 1.0),
+    };
+    number(text, 0.001 * of_a_day, 36_500.0 * of_a_day).map(|n| n / of_a_day)
 }
 
 pub fn seconds(text: &str) -> Result<f64, String> {
@@ -59,6 +74,20 @@ mod tests {
             assert!(rate(nonsense).is_err(), "{nonsense}");
         }
         assert!(factor("0.5").is_err() && factor("NaN").is_err());
-        assert!(days("0").is_err() && days("-3").is_err());
+    }
+
+    #[test]
+    fn sizes_and_times_may_have_units() {
+        assert_eq!((bytes("1024"), bytes("1KiB")), (Ok(1024), Ok(1024)));
+        for nonsense in ["", "0", "auto", "2GiB", "1.5KiB", "KiB", "-1"] {
+            assert!(bytes(nonsense).is_err(), "{nonsense}");
+        }
+        assert_eq!(
+            (days("7"), days("7d"), days("12h")),
+            (Ok(7.0), Ok(7.0), Ok(0.5))
+        );
+        for nonsense in ["", "0", "-3", "d", "h", "0h", "7w", "7dh", "NaN"] {
+            assert!(days(nonsense).is_err(), "{nonsense}");
+        }
     }
 }

@@ -30,9 +30,9 @@ pub struct TunePlan {
     #[arg(long, value_parser = asked::rate)]
     pub rate: Rate,
     /// Bytes of a record with its key, before compression; for a rate in records
-    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    #[arg(long, value_name = "BYTES", default_value = "1KiB", value_parser = asked::bytes)]
     pub size: u64,
-    /// Days that records are kept
+    /// How long records are kept: days, or hours as in 12h
     #[arg(long, value_name = "DAYS", default_value = "7", value_parser = asked::days)]
     pub retention: f64,
     /// Machines that hold each partition
@@ -54,7 +54,7 @@ pub struct TunePlan {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub partitions: u32,
     /// Bytes of a batch as it is sent; a larger record is a batch of its own [producers begin at 16 KiB]
-    #[arg(long, value_name = "BYTES", default_value_t = 16_384, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    #[arg(long, value_name = "BYTES", default_value = "16KiB", value_parser = asked::bytes)]
     pub batch: u64,
     /// How far behind readers may be who are still served from memory
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = asked::seconds)]
