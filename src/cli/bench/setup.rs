@@ -1,5 +1,7 @@
 //! What a run was made with: without it a figure says nothing.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::cli::bench::args::Load;
@@ -34,9 +36,15 @@ pub fn machine() -> Value {
     })
 }
 
-/// The command line.
+/// The command line, of the program its name alone: where it lay is nothing to whoever runs it again.
 pub fn command() -> Value {
-    json!(std::env::args().collect::<Vec<_>>())
+    let mut words: Vec<String> = std::env::args().collect();
+    if let Some(program) = words.first_mut()
+        && let Some(name) = Path::new(program).file_name()
+    {
+        *program = name.to_string_lossy().into_owned();
+    }
+    json!(words)
 }
 
 /// The machine, the command, and what was asked for.
