@@ -211,7 +211,7 @@ def bench(peer, load, options):
     if ended.returncode != 0:
         said = ended.stderr.strip()
         print(f"    failed: {said}", flush=True)
-        return {"failed": said, "command": command}
+        return {"failed": said, "command": ["corelane", *command[1:]]}
     return json.loads(ended.stdout)
 
 
